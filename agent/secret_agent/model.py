@@ -42,7 +42,9 @@ class Holder:
     gid: int
     process: ProcessKey
     exe: str
-    exe_id: tuple[int, int] | None  # (st_dev, st_ino) of the executable, None where it may not be read
+    exe_id: (
+        tuple[int, int] | None
+    )  # (st_dev, st_ino) of the executable, None where it may not be read
     cwd: str
     tty: str | None
     session_id: int  # POSIX session id, the pid of the session's leader
@@ -50,7 +52,9 @@ class Holder:
     shell: ProcessKey | None = None  # the nearest ancestor (or the process itself) that is a shell
     shell_name: str | None = None  # "bash"
     foreign_namespaces: tuple[str, ...] = ()  # those of "user", "pid", "mnt" that differ from ours
-    container: str | None = None  # its id from the cgroup, or "namespace:<inode>" where none is named
+    container: str | None = (
+        None  # its id from the cgroup, or "namespace:<inode>" where none is named
+    )
     cgroup: str = ""
     scope: str | None = None  # id of the scope whose socket it came by
     inspectable: bool = True  # False: not dumpable, /proc shows neither exe nor cwd
