@@ -1,0 +1,1 @@
+"""What the tests lean on: real programs, real agents, real sockets; no test lives here."""
