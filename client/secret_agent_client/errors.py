@@ -1,4 +1,4 @@
-"""Every error that crosses a boundary of secret-agent: one root, one class where a caller acts differently.
+"""Every error that crosses a boundary: one root, one class where a caller acts differently.
 
 Rules that hold here:
 
@@ -23,7 +23,7 @@ class SecretAgentError(Exception):
         self.rule = rule
 
     def to_wire(self) -> dict[str, str]:
-        """The `error` map of a reply: `code`, `message` and, where there is one, `try` and `rule`."""
+        """The `error` map of a reply: `code`, `message`, and `try` and `rule` where known."""
         body = {"code": self.code, "message": self.message}
         if self.remedy is not None:
             body["try"] = self.remedy
@@ -79,7 +79,7 @@ class NoAgentError(SecretAgentError):
 
 
 class UnavailableError(SecretAgentError):
-    """Something that was asked (provider, disk, keyring, the agent itself) refused or was too slow."""
+    """Something that was asked (provider, disk, keyring, the agent) refused or was too slow."""
 
     code = "unavailable"
     exit_status = 7
@@ -106,7 +106,7 @@ BY_CODE: dict[str, type[SecretAgentError]] = {
         ExpiredError,
     )
 }
-"""From the code on the wire to the class; a code that a newer agent invents becomes InternalError."""
+"""From the code on the wire to the class; a code that a newer agent invents: InternalError."""
 
 
 def from_wire(body: dict[str, object]) -> SecretAgentError:

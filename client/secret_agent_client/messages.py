@@ -1,17 +1,20 @@
-"""The verbs of the wire and the exact shape of each request; client/PROTOCOL.md tells their meaning.
+"""The verbs of the wire and the exact shape of each request; client/PROTOCOL.md tells the meaning.
 
-Rules that hold here: a request is {"id", "verb", "body"}; a reply {"id", "ok"} or {"id", "error"}; an event
-{"event", "body"}.  Every field has one exact type; an unknown field is an error; no field of any verb names a path,
-a module, a command or a URL that the agent would open, load or run: files travel as descriptors (SCM_RIGHTS).
+Rules that hold here: a request is {"id", "verb", "body"}; a reply {"id", "ok"} or {"id", "error"};
+an event {"event", "body"}.  Every field has one exact type; an unknown field is an error; no field
+of any verb names a path, a module, a command or a URL that the agent would open, load or run: files
+travel as descriptors (SCM_RIGHTS).
 
-Whether a scoped socket knows a verb at all is said here, in the verb's own line, and the agent builds a separate table of
-handlers from it.
+Whether a scoped socket knows a verb at all is said here, in the verb's own line, and the agent
+builds a separate table of handlers from it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from secret_agent_client.errors import InvalidError
+from secret_agent_client.references import MAX_FIELD
 
 Body = dict[str, Any]
 
@@ -20,6 +23,8 @@ MAX_VALUE = 512 * 1024  # bytes of one field
 MAX_SECRET = 1024 * 1024  # bytes of all fields of one secret
 MAX_FIELDS = 64
 MAX_ITEMS = 256  # entries of a list of globs or ids
+MAX_ITEM = 255  # characters of such an entry
+MAX_UINT32 = 2**32 - 1  # the kernel's uids
 MAX_SECONDS = 10 * 366 * 24 * 3600  # ten years; longer is a mistake of units
 MAX_INT = 2**53 - 1  # what every language's JSON can hold
 
@@ -28,7 +33,7 @@ Kind = Literal["uint", "bool", "text", "bytes", "texts", "uints", "fields"]
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field of a request: its exact kind, the most it may hold, and whether it must be there."""
+    """One field of a request: its exact kind, the most it holds, whether it must be there."""
 
     kind: Kind
     most: int
@@ -41,7 +46,7 @@ class Verb:
 
     scoped: a scoped socket has it too.  locked: it is answered while the session is locked.
     active: it counts as use of the session, so that the idle timer starts anew.
-    slow: it may wait for a person or a long computation, so it does not hold up the requests behind it.
+    slow: it may wait for a person or a long computation, so it does not hold up those behind it.
     descriptors: how many descriptors come with it.
     """
 
@@ -206,7 +211,7 @@ _TABLE: Final = (
 )
 
 VERBS: Final[dict[str, Verb]] = {verb.name: verb for verb in _TABLE}
-assert len(VERBS) == len(_TABLE), "a verb stands twice in the table"  # noqa: S101  # at import, for us
+assert len(VERBS) == len(_TABLE), "a verb stands twice"  # noqa: S101  # at import, for us
 
 
 def check_request(message: dict[str, Any]) -> tuple[int, Verb, Body]:
@@ -229,7 +234,7 @@ def check_request(message: dict[str, Any]) -> tuple[int, Verb, Body]:
 
 
 def check_body(verb: Verb, body: Body) -> None:
-    """Raise InvalidError unless every field of the body is known to the verb and of its exact kind."""
+    """Raise InvalidError unless every field is known to the verb and of its exact kind."""
     for key, value in body.items():
         known = verb.fields.get(key)
         if known is None:
@@ -242,42 +247,55 @@ def check_body(verb: Verb, body: Body) -> None:
 
 
 def _fits(known: Field, value: Any) -> bool:
-    kind, most = known.kind, known.most
-    if kind == "uint":
-        return type(value) is int and 0 <= value <= most
-    if kind == "text":
-        return type(value) is str and len(value) <= most
-    if kind == "bool":
-        return type(value) is bool
-    if kind == "bytes":
-        return type(value) is bytes and len(value) <= most
-    if kind == "texts":
-        return _is_list(value, str, most) and all(len(item) <= 255 for item in value)
-    if kind == "uints":
-        return _is_list(value, int, most) and all(0 <= item < 2**32 for item in value)
-    return _are_fields(value, most)
+    return _CHECKS[known.kind](value, known.most)
 
 
-def _is_list(value: Any, kind: type, most: int) -> bool:
-    return type(value) is list and len(value) <= most and all(type(item) is kind for item in value)
+def _is_uint(value: Any, most: int) -> bool:
+    return type(value) is int and 0 <= value <= most
+
+
+def _is_text(value: Any, most: int) -> bool:
+    return type(value) is str and len(value) <= most
+
+
+def _is_binary(value: Any, most: int) -> bool:
+    return type(value) is bytes and len(value) <= most
+
+
+def _is_list(value: Any, most: int, item_fits: Callable[[Any], bool]) -> bool:
+    return type(value) is list and len(value) <= most and all(map(item_fits, value))
 
 
 def _are_fields(value: Any, most: int) -> bool:
     return (
         type(value) is dict
         and len(value) <= MAX_FIELDS
-        and all(type(item) is bytes and len(item) <= MAX_VALUE for item in value.values())
+        and all(0 < len(name) <= MAX_FIELD for name in value)
+        and all(_is_binary(item, MAX_VALUE) for item in value.values())
         and sum(map(len, value.values())) <= most
     )
 
 
+_CHECKS: Final[dict[Kind, Callable[[Any, int], bool]]] = {
+    "uint": _is_uint,
+    "bool": lambda value, _: type(value) is bool,
+    "text": _is_text,
+    "bytes": _is_binary,
+    "texts": lambda value, most: _is_list(value, most, lambda item: _is_text(item, MAX_ITEM)),
+    "uints": lambda value, most: _is_list(value, most, lambda item: _is_uint(item, MAX_UINT32)),
+    "fields": _are_fields,
+}
+
+
 def _describe(known: Field) -> str:
+    most = known.most
     return {
-        "uint": f"an integer from 0 to {known.most}",
-        "text": f"a string of at most {known.most} characters",
+        "uint": f"an integer from 0 to {most}",
+        "text": f"a string of at most {most} characters",
         "bool": "true or false",
-        "bytes": f"a binary of at most {known.most} bytes",
-        "texts": f"a list of at most {known.most} strings",
-        "uints": f"a list of at most {known.most} integers of 32 bits",
-        "fields": f"a map of at most {MAX_FIELDS} binaries, {MAX_VALUE} bytes each, {known.most} in all",
+        "bytes": f"a binary of at most {most} bytes",
+        "texts": f"a list of at most {most} strings of at most {MAX_ITEM} characters",
+        "uints": f"a list of at most {most} integers of 32 bits",
+        "fields": f"a map of at most {MAX_FIELDS} names, of 1 to {MAX_FIELD} characters each, "
+        f"to binaries of at most {MAX_VALUE} bytes each and {most} in all",
     }[known.kind]

@@ -2,10 +2,13 @@
 
     name      = segment *( "/" segment )
     segment   = [a-z0-9] [a-z0-9._-]{0,62}
-    reference = [ "secret://" ] name [ "#" field ] [ "?" query ]       ; query: version=N, stage=S, in any order, once each
+    reference = [ "secret://" ] name [ "#" field ] [ "?" query ]
+    query     = version=N or stage=S or both, in any order, joined by "&"
+    N         = [1-9][0-9]{0,8}
+    S         = segment
 
-The parser names the first offending character and its place; it never guesses.  It is written without `re`,
-whose import alone would double the time of `secret-agent get`.
+The parser names the first offending character and its place; it never guesses.  It is written
+without `re`, whose import alone would double the time of `secret-agent get`.
 """
 
 from secret_agent_client.errors import InvalidError
@@ -14,6 +17,7 @@ SCHEME = "secret://"
 MAX_SEGMENT = 63  # characters; a DNS label's length, so that a segment can become one
 MAX_NAME = 255  # characters; a file name's length on every file system we know
 MAX_FIELD = 63  # characters
+MAX_VERSION = 9  # digits; a new version each second for thirty years has no more
 
 _FIRST = frozenset("abcdefghijklmnopqrstuvwxyz0123456789")
 _REST = _FIRST | frozenset("._-")
@@ -22,7 +26,7 @@ _FIELD_FIRST = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01
 
 
 class Reference:
-    """`secret://name#field?version=N&stage=S`, parsed.  Immutable by convention; compared by its text.
+    """`secret://name#field?version=N&stage=S`, parsed.  Never changed; compared by its text.
 
     Attributes: name (str), field (str | None), version (int | None), stage (str | None).
     """
@@ -79,7 +83,7 @@ def parse_reference(text: str) -> Reference:
 
 
 def is_reference(text: str) -> bool:
-    """Whether a string found in an environment or a file is meant as a reference: it has the scheme."""
+    """Whether a string found in an environment or a file has the scheme of a reference."""
     return text.startswith(SCHEME)
 
 
@@ -97,7 +101,10 @@ def check_name(name: str) -> str:
 
 
 def check_field(field: str) -> str:
-    """Return the field's name if it fits `[A-Za-z0-9_][A-Za-z0-9._-]{0,62}`; raise InvalidError otherwise."""
+    """Return the field's name if it fits `[A-Za-z0-9_][A-Za-z0-9._-]{0,62}`.
+
+    Raises InvalidError otherwise.
+    """
     if not field or len(field) > MAX_FIELD:
         raise InvalidError(f"a field's name has {len(field)} characters; it needs 1 to {MAX_FIELD}")
     for at, char in enumerate(field):
@@ -113,23 +120,32 @@ def check_stage(stage: str) -> str:
 
 
 def check_glob(glob: str) -> str:
-    """Return the glob if every character may stand in one; raise InvalidError otherwise.
+    """Return the glob if it can match something; raise InvalidError otherwise.
 
-    `*` matches within a segment, `**` any number of segments, `?` one character; the rest is literal.
+    `*` matches within a segment, `**` any number of segments, `?` one character; the rest is
+    literal.  `**` beside other characters is refused: who writes `prod**` in a rule that denies
+    means `prod/db` too, which a star within a segment would let through.
     """
     if not glob or len(glob) > MAX_NAME:
         raise InvalidError(f"a glob has {len(glob)} characters; it needs 1 to {MAX_NAME}")
     for at, char in enumerate(glob):
         if char not in _REST and char not in "*?/":
             raise InvalidError(f"{_show(char)} at position {at} cannot stand in a glob")
+    at = 0
+    for segment in glob.split("/"):
+        if not segment:
+            raise InvalidError(f"an empty segment at position {at} cannot stand in a glob")
+        if "**" in segment and segment != "**":
+            raise InvalidError(f"'**' beside other characters at position {at} of a glob")
+        at += len(segment) + 1
     return glob
 
 
 def glob_matches(glob: str, name: str) -> bool:
     """Whether a checked glob matches a checked name.
 
-    `**` as a whole segment matches zero or more segments; a trailing `/*` matches one segment only.
-    Linear in the product of the segment counts; no backtracking over characters beyond one star at a time.
+    `**` matches zero or more segments; a trailing `/*` matches one segment only.  Never worse than
+    the product of the two lengths: no star is tried again once a later one has matched.
     """
     patterns, segments = glob.split("/"), name.split("/")
     reachable = {0}
@@ -146,22 +162,21 @@ def glob_matches(glob: str, name: str) -> bool:
 
 
 def _segment_matches(pattern: str, text: str) -> bool:
-    at = star = mark = 0
-    star = -1
-    for_pattern = 0
+    at = want = 0  # offsets of the next character of text and of pattern
+    star, tried = -1, 0  # offset of the last star, and where the text after it was tried
     while at < len(text):
-        if for_pattern < len(pattern) and pattern[for_pattern] in ("?", text[at]):
+        if want < len(pattern) and pattern[want] in ("?", text[at]):
             at += 1
-            for_pattern += 1
-        elif for_pattern < len(pattern) and pattern[for_pattern] == "*":
-            star, mark = for_pattern, at
-            for_pattern += 1
+            want += 1
+        elif want < len(pattern) and pattern[want] == "*":
+            star, tried = want, at
+            want += 1
         elif star >= 0:
-            mark += 1
-            at, for_pattern = mark, star + 1
+            tried += 1
+            at, want = tried, star + 1
         else:
             return False
-    return all(char == "*" for char in pattern[for_pattern:])
+    return all(char == "*" for char in pattern[want:])
 
 
 def _check_segment(segment: str, at: int, *, what: str = "name") -> None:
@@ -181,18 +196,10 @@ def _parse_query(query: str) -> tuple[int | None, str | None]:
     version: int | None = None
     stage: str | None = None
     for part in query.split("&"):
-        key, equals, value = part.partition("=")
-        if (
-            key == "version"
-            and version is None
-            and value.isascii()
-            and value.isdigit()
-            and len(value) < 10
-        ):
-            version = int(value)
-            if version == 0:
-                raise InvalidError("version 0 in a reference: versions begin at 1")
-        elif key == "stage" and stage is None and equals:
+        key, _, value = part.partition("=")
+        if key == "version" and version is None:
+            version = _parse_version(value)
+        elif key == "stage" and stage is None:
             stage = check_stage(value)
         else:
             raise InvalidError(
@@ -202,6 +209,17 @@ def _parse_query(query: str) -> tuple[int | None, str | None]:
     return version, stage
 
 
+def _parse_version(text: str) -> int:
+    if not text or len(text) > MAX_VERSION:
+        raise InvalidError(f"a version has {len(text)} digits; it needs 1 to {MAX_VERSION}")
+    for at, char in enumerate(text):
+        if char not in "0123456789":
+            raise InvalidError(f"{_show(char)} at position {at} cannot stand in a version")
+    if text[0] == "0":
+        raise InvalidError("a version begins with 0; versions count from 1")
+    return int(text)
+
+
 def _show(char: str) -> str:
-    """The character as a person can read it: itself if printable ASCII, its code point otherwise."""
+    """The character as a person can read it: itself if printable ASCII, else its code point."""
     return f"'{char}'" if " " < char < "\x7f" else f"U+{ord(char):04X}"
