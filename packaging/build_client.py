@@ -1,0 +1,99 @@
+"""Build the client as one file: a zipapp that a bare python3 (3.11 or later) runs, -I -S included.
+
+    python3 packaging/build_client.py -o secret-agent
+
+Rules that hold here: the standard library alone, at build time and at run time; the same sources
+make the same bytes, on any machine and by any Python (names sorted, times and modes fixed, nothing
+compressed, since compressors differ); the file is complete or not there.  The agent is not in it,
+and nothing but the client's own sources and the shell scripts ever is.
+"""
+
+import argparse
+import io
+import os
+import stat
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = "secret_agent_client"
+INTERPRETER = "/usr/bin/env python3"
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can hold
+SHELL_SCRIPTS = ("hook.bash", "hook.zsh", "hook.fish", "hook.sh", "direnv.sh")
+
+MAIN = f'''\
+"""Entry of the one-file client."""
+
+import sys
+
+from {PACKAGE}.cli.main import main
+
+sys.exit(main(sys.argv[1:]))
+'''
+
+
+def members() -> Iterator[tuple[str, bytes]]:
+    """Name and content of every file in the archive, in the order in which they are stored."""
+    yield "__main__.py", MAIN.encode()
+    source = ROOT / "client"
+    for path in sorted(source.joinpath(PACKAGE).rglob("*.py")):
+        yield path.relative_to(source).as_posix(), path.read_bytes()
+    for name in sorted(SHELL_SCRIPTS):
+        yield f"{PACKAGE}/shell/{name}", (ROOT / "shell" / name).read_bytes()
+
+
+def archive(interpreter: str = INTERPRETER) -> bytes:
+    """The whole file: an interpreter line, then the zip."""
+    buffer = io.BytesIO()
+    buffer.write(b"#!" + interpreter.encode() + b"\n")
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as made:
+        for name, content in members():
+            made.writestr(_entry(name), content)
+    return buffer.getvalue()
+
+
+def _entry(name: str) -> zipfile.ZipInfo:
+    entry = zipfile.ZipInfo(name, EPOCH)
+    entry.create_system = 3  # Unix, whatever system builds
+    entry.external_attr = (stat.S_IFREG | 0o644) << 16
+    return entry
+
+
+def write(path: Path, content: bytes) -> None:
+    """Put an executable file in place by rename, so that nobody ever runs half of one."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            os.fchmod(descriptor, 0o755)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def main(argv: list[str]) -> int:
+    """Build as the arguments say; 0, or argparse's 2."""
+    parser = argparse.ArgumentParser(
+        description="Build the client of secret-agent as one file that a bare python3 runs.",
+        epilog="example: python3 packaging/build_client.py -o secret-agent",
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, help="the file to write")
+    parser.add_argument(
+        "--python",
+        default=INTERPRETER,
+        metavar="COMMAND",
+        help="the interpreter line, such as '/usr/bin/python3 -IS' (default: %(default)s)",
+    )
+    options = parser.parse_args(argv)
+    if "\n" in options.python or len(options.python) > 120:
+        parser.error("--python must be one line of at most 120 characters")
+    write(options.output, archive(options.python))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,118 @@
+# secret-agent in fish (3.1 or later): secret-agent shell-init fish | source
+#
+# It attaches this shell to the user's agent, and before each prompt it reads the line that the
+# agent keeps beside its socket: "STATE SESSION-ENDS LEASE-ENDS PID", ends in Unix seconds or 0.
+# Rules: no process starts before a prompt unless the agent was replaced or a directory's leases
+# end.  Of what the line says only words of ours are shown.  The user's prompt and handlers stay as
+# they are.  It holds no value, makes no alias, waits for nobody.
+
+set -g __secret_agent_soon_s 60 # a lease is about to end so many seconds before its end
+set -g __secret_agent_segment ''
+set -g __secret_agent_leases "$SECRET_AGENT_LEASES"
+set -g __secret_agent_outer "$SECRET_AGENT_LEASES" # of the shell around this one: its to end
+
+function __secret_agent_file --argument-names socket
+    string replace --regex '[^/]*$' prompt -- $socket
+end
+
+function __secret_agent_read --argument-names socket # the line, checked, into _state, _ends, _pid
+    set -g __secret_agent_state ''; set -g __secret_agent_pid ''; set -g __secret_agent_ends 0
+    set -l file (__secret_agent_file $socket)
+    test -f "$file"; or return 0 # not a FIFO, which would hold the prompt up
+    read --nchars 128 --delimiter ' ' --local state locks ends pid _rest 2>/dev/null <$file
+    string match --quiet --regex '^[1-9][0-9]{0,9}$' -- $pid; or set pid $SECRET_AGENT_PID
+    string match --quiet --regex '^[1-9][0-9]{0,9}$' -- $pid; or return 0
+    # fish has no kill of its own; where there is no /proc the line is believed.
+    test -d /proc/$pid; or not test -d /proc/self; or return 0
+    contains -- "$state" locked unlocked; or return 0
+    set -g __secret_agent_state $state; set -g __secret_agent_pid $pid
+    for end in $locks $ends
+        string match --quiet --regex '^[1-9][0-9]{0,11}$' -- $end; or continue
+        test $__secret_agent_ends -ne 0 -a $__secret_agent_ends -lt $end
+        or set -g __secret_agent_ends $end
+    end
+end
+
+function __secret_agent_now # Unix seconds without a process: a file's time and its age (fish 3.6)
+    set -l file (__secret_agent_file $SECRET_AGENT_SOCK)
+    math (path mtime -- $file 2>/dev/null; or echo 0) + (path mtime -R -- $file 2>/dev/null; or echo 0)
+end
+
+function __secret_agent_attach # export where a living agent is and register this shell with it
+    set -l known $XDG_RUNTIME_DIR/secret-agent/agent.sock
+    set -q SECRET_AGENT_HOME; and set known $SECRET_AGENT_HOME/agent.sock
+    for socket in $SECRET_AGENT_SOCK $known
+        test -S "$socket"; or continue
+        __secret_agent_read $socket
+        # A scoped socket has no line beside it; with a line, the agent in it must be alive.
+        test -n "$__secret_agent_state" -o ! -e (__secret_agent_file $socket); or continue
+        set -gx SECRET_AGENT_SOCK $socket
+        test -z "$__secret_agent_pid"; or set -gx SECRET_AGENT_PID $__secret_agent_pid
+        # In the background: the start of a shell need not wait for it.
+        command secret-agent register --pid $fish_pid </dev/null >/dev/null 2>&1 &
+        disown $last_pid 2>/dev/null
+        return 0
+    end
+    set -e SECRET_AGENT_SOCK # of an agent that is gone: a tmux keeps them
+    set -e SECRET_AGENT_PID
+    status is-interactive; and test "$SECRET_AGENT_AUTOSTART" != 0; or return 0
+    command secret-agent start --shell fish --pid $fish_pid </dev/null | source
+end
+
+function __secret_agent_follow # what `use secret-agent --values` took ends when it is unloaded
+    set -l form '^[1-9][0-9]{0,11}( [A-Za-z0-9_-]+)+$' # when the first ends, and their ids
+    set -l old $__secret_agent_leases
+    set -g __secret_agent_leases "$SECRET_AGENT_LEASES"
+    if test "$old" != "$__secret_agent_leases" -a "$old" != "$__secret_agent_outer"
+        and string match --quiet --regex $form -- $old
+        command secret-agent revoke (string split ' ' -- $old)[2..] </dev/null >/dev/null 2>&1 &
+        disown $last_pid 2>/dev/null
+    end
+    string match --quiet --regex $form -- $__secret_agent_leases; or return 0
+    if test "$__secret_agent_state" = unlocked
+        test (__secret_agent_now) -ge (string split ' ' -- $__secret_agent_leases)[1]; or return 0
+    end
+    for name in (string split --no-empty ' ' -- $SECRET_AGENT_VALUES)
+        string match --quiet --regex '^[A-Za-z_][A-Za-z0-9_]*$' -- $name; and set -e $name
+    end
+    # Without its watches direnv loads the directory anew: it fails until the session is open.
+    set -e SECRET_AGENT_LEASES SECRET_AGENT_VALUES DIRENV_WATCHES
+    set -g __secret_agent_leases ''
+    echo 'secret-agent: the leases of this directory are over; its values are unset' >&2
+end
+
+function __secret_agent_at_prompt --on-event fish_prompt
+    set -g __secret_agent_segment ''
+    set -g __secret_agent_state ''
+    test -z "$SECRET_AGENT_SOCK"; or __secret_agent_read $SECRET_AGENT_SOCK
+    if test -n "$__secret_agent_state"
+        set -g __secret_agent_segment $__secret_agent_state
+        if test $__secret_agent_ends -ne 0
+            and test (math $__secret_agent_ends - (__secret_agent_now)) -le $__secret_agent_soon_s
+            set -g __secret_agent_segment ending
+        end
+        if test "$__secret_agent_pid" != "$SECRET_AGENT_PID" # another agent, which knows us not
+            set -gx SECRET_AGENT_PID $__secret_agent_pid
+            command secret-agent register --pid $fish_pid </dev/null >/dev/null 2>&1
+        end
+    end
+    __secret_agent_follow
+end
+
+function __secret_agent_prompt # for fish_prompt or fish_right_prompt
+    test -z "$__secret_agent_segment"; or echo -n "$__secret_agent_segment "
+end
+
+function __secret_agent_at_exit --on-event fish_exit # a courtesy: the kernel tells the agent anyway
+    test -S "$SECRET_AGENT_SOCK"; or return 0
+    command secret-agent unregister --pid $fish_pid </dev/null >/dev/null 2>&1
+end
+
+function __secret_agent_complete # the first Tab loads the real completion
+    complete --erase --command secret-agent
+    command secret-agent completions fish 2>/dev/null | source
+    complete --do-complete (commandline --current-process --cut-at-cursor)
+end
+
+__secret_agent_attach
+complete --command secret-agent --no-files --arguments '(__secret_agent_complete)'
