@@ -1,4 +1,6 @@
-"""The frozen values that the parts of the agent hand to each other.  No behaviour beyond small derived facts, no I/O."""
+"""The frozen values that the parts of the agent hand to each other.  No behaviour beyond small
+derived facts, no I/O.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,7 +10,9 @@ Action = Literal["read", "write", "list", "rotate", "revoke", "delegate", "admin
 Effect = Literal["allow", "deny", "confirm"]
 
 DEFAULT_STAGE = ""
-"""The stage of a secret that was written without one.  Shown as nothing; matched by a rule without stages, or `""`."""
+"""The stage of a secret that was written without one.  Shown as nothing; matched by a rule without
+stages, or `""`.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +39,8 @@ class Ancestor:
 class Holder:
     """Who asks: the identified peer of a connection, as it was when it asked.
 
-    uid, gid and the scope are boundaries.  Everything else can be forged by a process of the same uid and is a guardrail.
+    uid, gid and the scope are boundaries.  Everything else can be forged by a process of the same
+    uid and is a guardrail.
     """
 
     uid: int

@@ -1,7 +1,9 @@
 """Values that wait in memory, sealed under a key that lives only as long as the session.
 
-As OpenSSH shields its private keys (sshkey.c, sshkey_shield_private): what a stray read, a swap file or a late core
-dump could catch is ciphertext, and the key is dropped at lock.  Keys are looked up by what they are for, never listed.
+As OpenSSH shields its private keys (sshkey.c, sshkey_shield_private): what a stray read, a swap
+file or a late core
+dump could catch is ciphertext, and the key is dropped at lock.  Keys are looked up by what they
+are for, never listed.
 This is no protection from one who can read the whole process; SECURITY.md says so.
 """
 
@@ -23,7 +25,9 @@ _NONCE = 12  # bytes
 
 
 class SealedCache(Generic[K, M]):
-    """What was read from a provider: metadata in the clear, fields sealed, each under a fresh nonce."""
+    """What was read from a provider: metadata in the clear, fields sealed, each under a fresh
+    nonce.
+    """
 
     def __init__(self) -> None:
         self._entries: OrderedDict[K, tuple[M, dict[str, bytes]]] = OrderedDict()

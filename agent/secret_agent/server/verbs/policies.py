@@ -1,0 +1,60 @@
+"""The verbs on policy: show, check, explain.  They change nothing and serve nothing."""
+
+from typing import Any
+
+from secret_agent.broker import Caller
+from secret_agent.core import Agent
+from secret_agent.model import DEFAULT_STAGE, Request
+from secret_agent.policy.explain import explain
+from secret_agent.policy.parse import PolicyError, parse_policy
+from secret_agent.server.connection import Connection
+from secret_agent_client.errors import InvalidError
+from secret_agent_client.references import check_name, check_stage
+
+Body = dict[str, Any]
+ACTIONS = ("read", "write", "list", "rotate", "revoke", "delegate", "admin")
+
+
+async def show(agent: Agent, _connection: Connection, _caller: Caller, _body: Body) -> Body:
+    """The rules in force."""
+    policy = agent.policy.current()
+    return {
+        "source": policy.source,
+        "digest": policy.digest,
+        "problem": agent.policy.problem,
+        "rules": [rule.as_json() for rule in policy.rules],
+    }
+
+
+async def check(_agent: Agent, _connection: Connection, _caller: Caller, body: Body) -> Body:
+    """Whether a text is a policy, and where it is not."""
+    try:
+        policy = parse_policy(body["text"], source="the file")
+    except PolicyError as error:
+        return {
+            "ok": False,
+            "rules": 0,
+            "problems": [
+                {
+                    "line": problem.line,
+                    "column": problem.column,
+                    "message": problem.message,
+                    "try": problem.remedy,
+                }
+                for problem in error.problems
+            ],
+        }
+    return {"ok": True, "rules": len(policy.rules), "problems": []}
+
+
+async def explain_(agent: Agent, _connection: Connection, caller: Caller, body: Body) -> Body:
+    """Which rule decides, and why each other does not."""
+    action = body.get("action", "read")
+    if action not in ACTIONS:
+        raise InvalidError(f"policy-explain: action is one of {', '.join(ACTIONS)}")
+    stage = check_stage(body["stage"]) if "stage" in body else DEFAULT_STAGE
+    request = Request(caller.holder, action, check_name(body["name"]), stage)
+    return explain(agent.policy.current(), request).as_json()
+
+
+HANDLERS = {"policy-show": show, "policy-check": check, "policy-explain": explain_}
