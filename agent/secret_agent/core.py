@@ -121,7 +121,7 @@ class Agent:
             try:
                 await self.record(fields)
             except UnavailableError:
-                return  # the log is shown as failing in `status`, and nothing is served until it works
+                return  # shown as failing in `status`; nothing is served until it works again
 
         self._nursery.start_soon(write)
 

@@ -1,7 +1,10 @@
-"""Composition: read the arguments, take the socket, build every part, open the one nursery, end in order.
+"""Composition: read the arguments, take the socket, build every part, open the one nursery, end in
+order.
 
-The socket answers before anything heavy is imported: the store with its cryptography, policy's parser and the keyring come
-with the first request that needs them.  Told on `--ready-fd`: "ok" once the socket answers, or why it does not.
+The socket answers before anything heavy is imported: the store with its cryptography, policy's
+parser and the keyring come
+with the first request that needs them.  Told on `--ready-fd`: "ok" once the socket answers, or why
+it does not.
 """
 
 import argparse
@@ -21,7 +24,6 @@ from secret_agent.audit.log import AuditLog
 from secret_agent.clock import Clock
 from secret_agent.config import Settings, load_settings
 from secret_agent.core import Agent, Places
-from secret_agent.model import ProcessKey
 from secret_agent.places import find_places
 from secret_agent.server.listening import Listening
 from secret_agent.server.socket import AgentRunsError, bind, identity_of, unlink_socket

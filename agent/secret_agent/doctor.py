@@ -1,4 +1,5 @@
-"""What protects here, tried by the agent on itself: one line a protection, with the mend where it does not hold.
+"""What protects here, tried by the agent on itself: one line a protection, with the mend where it
+does not hold.
 
 Called in a thread.  Nothing here changes the agent; what it tries it undoes.
 """
@@ -17,7 +18,9 @@ Check = dict[str, Any]
 
 
 def checks(places: Places, holder: Holder) -> list[Check]:
-    """All checks that only the agent can make; `holder` is the peer that asked, as the kernel showed it."""
+    """All checks that only the agent can make; `holder` is the peer that asked, as the kernel
+    showed it.
+    """
     return [
         *_protections(),
         _peer(holder),

@@ -1,6 +1,8 @@
-"""Where an agent keeps what, from the client's own idea of where things are: both sides must agree on it.
+"""Where an agent keeps what, from the client's own idea of where things are: both sides must agree
+on it.
 
-A private agent has a socket and a trail of its own, and shares the store: of two agents only one can have it open.
+A private agent has a socket and a trail of its own, and shares the store: of two agents only one
+can have it open.
 """
 
 import fcntl
@@ -8,10 +10,11 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+from secret_agent_client.paths import default_paths
+
 from secret_agent.core import Places
 from secret_agent.server.socket import check_folder
 from secret_agent_client.errors import UnavailableError
-from secret_agent_client.paths import default_paths
 
 MAX_PRIVATE = 64  # private agents of one user at a time
 
@@ -19,7 +22,8 @@ MAX_PRIVATE = 64  # private agents of one user at a time
 def find_places(socket: Path | None, home: Path | None, *, private: bool) -> Places:
     """All paths, their folders made where they were missing, 0700.
 
-    Raises InvalidError for a folder that is not ours alone, UnavailableError where none can be made.
+    Raises InvalidError for a folder that is not ours alone, UnavailableError where none can be
+    made.
     """
     environ = dict(os.environ)
     if home is not None:
@@ -42,7 +46,9 @@ def find_places(socket: Path | None, home: Path | None, *, private: bool) -> Pla
 
 
 def _private_trail(state: Path) -> Path:
-    """The first folder of `private-1`, `private-2`, … that no living agent has; ours until we end."""
+    """The first folder of `private-1`, `private-2`, … that no living agent has; ours until we
+    end.
+    """
     for number in range(1, MAX_PRIVATE + 1):
         folder = state / f"private-{number}"
         check_folder(folder)
