@@ -12,10 +12,16 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))  # conftest is imported before `pythonpath` holds
 
 from support.agent import LIVE, Agent, Home
+
+# A fixed budget, and no deadline an example: machines are loaded.  `fuzz` is for the fuzz lane.
+settings.register_profile("suite", max_examples=100, deadline=None, print_blob=True)
+settings.register_profile("fuzz", max_examples=2000, deadline=None, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

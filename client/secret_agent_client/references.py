@@ -222,4 +222,4 @@ def _parse_version(text: str) -> int:
 
 def _show(char: str) -> str:
     """The character as a person can read it: itself if printable ASCII, else its code point."""
-    return f"'{char}'" if " " < char < "\x7f" else f"U+{ord(char):04X}"
+    return f"'{char}'" if " " <= char < "\x7f" else f"U+{ord(char):04X}"
