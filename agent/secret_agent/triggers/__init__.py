@@ -1,0 +1,1 @@
+"""What happens outside the agent and ends leases, as events."""
