@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Build the client as one file: a zipapp that a bare python3 (3.11 or later) runs, -I -S included.
 
     python3 packaging/build_client.py -o secret-agent

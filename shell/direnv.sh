@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# `use secret-agent` for direnv.  Install it once:
-#   mkdir -p ~/.config/direnv/lib && secret-agent shell-init direnv > ~/.config/direnv/lib/secret-agent.sh
+# `use secret-agent` for direnv.  Install it once, after mkdir -p ~/.config/direnv/lib:
+#   secret-agent shell-init direnv >~/.config/direnv/lib/secret-agent.sh
 #
 # Usage, in .envrc: use secret-agent [--stage STAGE] [--values]
 #
@@ -22,7 +22,7 @@ use_secret-agent() {
     esac
     shift || __secret_agent_fail '--stage needs a name'
   done
-  command -v secret-agent >/dev/null || __secret_agent_fail 'the command secret-agent is not on PATH'
+  command -v secret-agent >/dev/null || __secret_agent_fail 'secret-agent is not on PATH'
   manifest=$(find_up secrets.toml) || __secret_agent_fail 'no secrets.toml here or above'
   watch_file "$manifest"
   [[ -z $values ]] || options+=(--reveal)

@@ -28,8 +28,8 @@ __secret_agent_read() { # the line beside the socket $1, checked, into _state, _
 }
 
 __secret_agent_attach() { # export where a living agent is and register this shell with it
-  local socket known=${SECRET_AGENT_HOME:-${XDG_RUNTIME_DIR:-/run/user/$UID}/secret-agent}/agent.sock
-  for socket in "${SECRET_AGENT_SOCK-}" "$known"; do
+  local socket run=${XDG_RUNTIME_DIR:-/run/user/$UID}/secret-agent
+  for socket in "${SECRET_AGENT_SOCK-}" "${SECRET_AGENT_HOME:-$run}/agent.sock"; do
     [[ -S $socket ]] || continue
     __secret_agent_read "$socket"
     # A scoped socket has no line beside it; with a line, the agent in it must be alive.

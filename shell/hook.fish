@@ -35,7 +35,9 @@ end
 
 function __secret_agent_now # Unix seconds without a process: a file's time and its age (fish 3.6)
     set -l file (__secret_agent_file $SECRET_AGENT_SOCK)
-    math (path mtime -- $file 2>/dev/null; or echo 0) + (path mtime -R -- $file 2>/dev/null; or echo 0)
+    # 0 of both where fish is older, or the file is gone: nothing is about to end then.
+    set -l times (path mtime -- $file 2>/dev/null) (path mtime -R -- $file 2>/dev/null) 0 0
+    math $times[1] + $times[2]
 end
 
 function __secret_agent_attach # export where a living agent is and register this shell with it
@@ -104,7 +106,7 @@ function __secret_agent_prompt # for fish_prompt or fish_right_prompt
 end
 
 function __secret_agent_at_exit --on-event fish_exit # a courtesy: the kernel tells the agent anyway
-    test -S "$SECRET_AGENT_SOCK"; or return 0
+    status is-interactive; and test -S "$SECRET_AGENT_SOCK"; or return 0
     command secret-agent unregister --pid $fish_pid </dev/null >/dev/null 2>&1
 end
 

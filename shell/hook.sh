@@ -2,9 +2,9 @@
 # secret-agent in a POSIX shell (dash, ksh, busybox ash): source this, or
 # eval "$(secret-agent shell-init sh)".
 #
-# It attaches this shell to the user's agent.  Such a shell runs nothing before a prompt, so an agent
-# that was replaced is joined again by `eval $(secret-agent start)`; the end of the shell is seen by
-# the kernel.  For a segment: PS1='$(__secret_agent_prompt)$ '.
+# It attaches this shell to the user's agent.  Such a shell runs nothing before a prompt, so that an
+# agent which was replaced is joined again by `eval $(secret-agent start)`; the end of the shell is
+# seen by the kernel.  For a segment: PS1='$(__secret_agent_prompt)$ '.
 # Rules: only words of ours are shown.  Traps, PS1, $? and options of the shell stay the user's.
 # It holds no value, makes no alias, waits for nobody.
 
@@ -15,7 +15,7 @@ __secret_agent_digits() { # whether $1 is a number above 0 of at most $2 digits
   [ "${#1}" -le "$2" ]
 }
 
-__secret_agent_read() { # the line beside the socket $1: "STATE SESSION-ENDS LEASE-ENDS PID", checked
+__secret_agent_read() { # the line beside the socket $1, "STATE SESSION-ENDS LEASE-ENDS PID"
   __secret_agent_state='' __secret_agent_pid='' __secret_agent_locks='' __secret_agent_ends=''
   [ -f "${1%/*}/prompt" ] || return 0 # not a FIFO, which would hold the prompt up
   {

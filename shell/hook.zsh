@@ -31,9 +31,9 @@ __secret_agent_read() { # the line beside the socket $1, checked, into _state, _
 }
 
 __secret_agent_attach() { # export where a living agent is and register this shell with it
-  local known=${SECRET_AGENT_HOME:-${XDG_RUNTIME_DIR:-/run/user/$UID}/secret-agent}/agent.sock
-  local socket
-  for socket in "${SECRET_AGENT_SOCK-}" "$known"; do
+  emulate -L zsh
+  local socket run=${XDG_RUNTIME_DIR:-/run/user/$UID}/secret-agent
+  for socket in "${SECRET_AGENT_SOCK-}" "${SECRET_AGENT_HOME:-$run}/agent.sock"; do
     [[ -S $socket ]] || continue
     __secret_agent_read $socket
     # A scoped socket has no line beside it; with a line, the agent in it must be alive.
@@ -100,6 +100,7 @@ _secret_agent_complete() { # the first Tab loads the real completion
 }
 
 __secret_agent_install() { # into prompt, exit and completion, after what is there; once
+  emulate -L zsh
   typeset -ga precmd_functions zshexit_functions
   local hook=__secret_agent_at_prompt
   (( ${precmd_functions[(Ie)$hook]} )) || precmd_functions+=($hook)

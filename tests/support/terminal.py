@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+import pytest
+
 DEADLINE_S = 20.0  # seconds that anything awaited may take on a loaded machine
 ROWS, COLUMNS = 50, 500  # wide, so that no line editor wraps what a test types
 
@@ -131,10 +133,15 @@ class Shell:
     rc_file: str  # where its start-up file lies under the folder given to `environment`
     runs_before_prompt: bool = True
     knows_time: bool = True  # without starting a process
+    applet: tuple[str, ...] = ()  # which of the programs that `program` is
 
     def argv(self, folder: Path) -> list[str]:
         """An interactive shell that reads the start-up file in `folder`."""
-        return [self.program, *(part.format(rc=folder / self.rc_file) for part in self.interactive)]
+        return [
+            self.program,
+            *self.applet,
+            *(part.format(rc=folder / self.rc_file) for part in self.interactive),
+        ]
 
     def start_up(self, folder: Path, text: str) -> dict[str, str]:
         """Write the start-up file; the environment that makes the shell read it."""
@@ -158,4 +165,12 @@ FISH = Shell("fish", "fish", "hook.fish", ("-i",), "config/fish/config.fish")
 DASH = Shell("dash", "dash", "hook.sh", ("-i",), "shrc", runs_before_prompt=False, knows_time=False)
 KSH = Shell("ksh", "ksh", "hook.sh", ("-i",), "shrc", runs_before_prompt=False, knows_time=False)
 
-ALL = (BASH, ZSH, FISH, DASH, KSH)
+ASH = Shell("ash", "busybox", "hook.sh", ("-i",), "shrc", runs_before_prompt=False, applet=("ash",))
+
+ALL = (BASH, ZSH, FISH, DASH, KSH, ASH)
+PROMPTING = tuple(shell for shell in ALL if shell.runs_before_prompt)
+
+
+def by_name(shells: tuple[Shell, ...]) -> pytest.MarkDecorator:
+    """Run a test once a shell, as its argument `shell`."""
+    return pytest.mark.parametrize("shell", shells, ids=lambda shell: shell.name)

@@ -1,0 +1,249 @@
+"""The manners of the hooks in the real shells.
+
+A hook starts no process before a prompt, takes no time, and leaves the user's prompt hooks, traps,
+`$?`, `$!` and options alone.
+"""
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.shell_desk import NEVER_ALIVE, Desk, open_shell, source
+from support.terminal import ALL, BASH, FISH, PROMPTING, ZSH, Shell, by_name
+
+
+@pytest.fixture
+def desk(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    made = Desk(tmp_path, tmp_path_factory.mktemp("s"))
+    yield made
+    made.close()
+
+
+@by_name(ALL)
+def test_a_living_agent_costs_one_process_and_prompts_cost_none(desk: Desk, shell: Shell) -> None:
+    desk.listen(state="unlocked 0 0")
+    before = "__secret_agent_at_prompt; " if shell.runs_before_prompt else ""
+    prompts = f"{before}__secret_agent_prompt >/dev/null; " * 3
+    # Nothing but our stub can be found: any other program would be an error on stderr.
+    done = desk.run(
+        shell,
+        f"set -gx PATH {desk.programs}; {source(shell)}; {prompts}"
+        if shell is FISH
+        else f"PATH={desk.programs}; {source(shell)}; {prompts}",
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert desk.calls() == ["register --pid"]
+
+
+@by_name(ALL)
+def test_a_stale_socket_that_was_inherited_gives_way_to_the_well_known_one(
+    desk: Desk, shell: Shell
+) -> None:
+    desk.listen(state="locked 0 0")
+    done = desk.run(
+        shell,
+        f"{source(shell)}; echo $SECRET_AGENT_SOCK $SECRET_AGENT_PID",
+        SECRET_AGENT_SOCK=str(desk.folder / "gone.sock"),
+        SECRET_AGENT_PID=str(NEVER_ALIVE),
+    )
+    assert done.stdout == f"{desk.socket} {os.getpid()}\n"
+
+
+@by_name(ALL)
+def test_a_scoped_socket_that_was_inherited_stays(
+    desk: Desk, shell: Shell, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    scoped = tmp_path_factory.mktemp("c") / "scoped.sock"
+    desk.listen(state="locked 0 0")
+    desk.listen(scoped)
+    done = desk.run(
+        shell, f"{source(shell)}; echo $SECRET_AGENT_SOCK", SECRET_AGENT_SOCK=str(scoped)
+    )
+    assert done.stdout == f"{scoped}\n"
+
+
+@by_name(ALL)
+def test_a_script_starts_no_agent_and_forgets_one_that_is_gone(desk: Desk, shell: Shell) -> None:
+    done = desk.run(
+        shell, f'{source(shell)}; echo "[$SECRET_AGENT_SOCK]"', SECRET_AGENT_SOCK="/nowhere/a.sock"
+    )
+    assert done.stdout == "[]\n"
+    assert desk.calls() == []
+
+
+@by_name(tuple(shell for shell in ALL if shell is not FISH))
+def test_the_hook_holds_under_errexit_and_nounset_and_twice(desk: Desk, shell: Shell) -> None:
+    desk.listen(state="unlocked 0 0")
+    before = "__secret_agent_at_prompt; " if shell.runs_before_prompt else ""
+    script = f"set -eu; {source(shell)}; {source(shell)}; {before}__secret_agent_prompt; echo done"
+    done = desk.run(shell, script)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "unlocked done\n", "")
+
+
+@by_name(PROMPTING)
+def test_an_interactive_shell_starts_the_agent_once_and_says_goodbye(
+    desk: Desk, shell: Shell
+) -> None:
+    with open_shell(desk, shell, f"{source(shell)}\n{source(shell)}\n") as terminal:
+        assert terminal.run("echo $SECRET_AGENT_SOCK") == str(desk.socket)
+        terminal.send("exit\r")
+        terminal.wait()
+    dialect = shell.name
+    starts = [f"start --shell {dialect} --pid"] * 2  # no agent ever listens: each source asks
+    assert desk.calls() == starts
+
+
+@by_name(PROMPTING)
+def test_the_users_exit_status_is_kept_before_the_prompt(desk: Desk, shell: Shell) -> None:
+    desk.listen(state="unlocked 0 0")
+    with open_shell(desk, shell, source(shell) + "\n") as terminal:
+        status = "$status" if shell is FISH else "$?"
+        terminal.run("true")
+        terminal.send("false\r")
+        assert terminal.run("true").strip() == ""
+        terminal.send("false\r")
+        terminal.send(f"echo sta''tus {status}.\r")
+        terminal.expect(r"status 1\.")
+
+
+def test_bash_keeps_prompt_command_and_the_exit_trap(desk: Desk) -> None:
+    desk.listen(state="unlocked 0 0")
+    rc = f"""\
+PROMPT_COMMAND='echo mine-$?'
+trap 'echo "bye it'"'"'s $?" >{desk.folder}/bye' EXIT
+{source(BASH)}
+{source(BASH)}
+"""
+    with open_shell(desk, BASH, rc) as terminal:
+        terminal.send("(exit 7)\r")
+        terminal.expect(r"mine-7\r")
+        terminal.run("echo $__secret_agent_segment")
+        terminal.send("exit 3\r")
+        assert terminal.wait() == 3
+    assert (desk.folder / "bye").read_text() == "bye it's 3\n"
+    assert desk.calls() == ["register --pid", "register --pid", "unregister --pid"]
+
+
+def test_bash_keeps_an_array_of_prompt_commands(desk: Desk) -> None:
+    desk.listen(state="unlocked 0 0")
+    rc = f"PROMPT_COMMAND=('echo one-$?' 'echo two-$?')\n{source(BASH)}\n"
+    with open_shell(desk, BASH, rc) as terminal:
+        terminal.send("(exit 5)\r")
+        terminal.expect(r"one-5\r\ntwo-5\r")
+        assert terminal.run("echo $__secret_agent_segment").endswith("unlocked")
+
+
+def test_zsh_keeps_the_users_hooks_and_options(desk: Desk) -> None:
+    desk.listen(state="unlocked 0 0")
+    rc = f"""\
+setopt no_unset ksh_arrays sh_word_split
+precmd() {{ echo mine }}
+zshexit() {{ echo bye >{desk.folder}/bye }}
+{source(ZSH)}
+{source(ZSH)}
+"""
+    with open_shell(desk, ZSH, rc) as terminal:
+        terminal.run("true")
+        terminal.expect(r"mine\r")
+        assert terminal.run("echo ${#precmd_functions[@]} $__secret_agent_segment") == "1 unlocked"
+        terminal.send("exit 3\r")
+        assert terminal.wait() == 3
+    assert (desk.folder / "bye").read_text() == "bye\n"
+    assert desk.calls()[-1] == "unregister --pid"
+
+
+@by_name(PROMPTING)
+def test_a_replaced_agent_is_joined_at_the_next_prompt_once(desk: Desk, shell: Shell) -> None:
+    desk.listen(state="unlocked 0 0")
+    with open_shell(desk, shell, source(shell) + "\n") as terminal:
+        terminal.run("true")
+        replaced = f"unlocked 0 0 {os.getppid()}\n"
+        desk.line.write_text(replaced)
+        terminal.run("true")
+        terminal.run("true")
+        assert terminal.run("echo $SECRET_AGENT_PID") == str(os.getppid())
+    assert desk.calls().count("register --pid") == 2
+
+
+@by_name(PROMPTING)
+def test_prompts_leave_the_last_background_job_to_the_user(desk: Desk, shell: Shell) -> None:
+    desk.listen(state="unlocked 0 0")
+    with open_shell(desk, shell, source(shell) + "\n") as terminal:
+        last = "$last_pid" if shell is FISH else "$!"
+        background = terminal.run(f"sleep 60 >/dev/null 2>&1 & echo {last} pid")
+        desk.line.write_text(f"locked 0 0 {os.getppid()}\n")
+        terminal.run("true")
+        assert f"{terminal.run(f'echo {last} ')} pid" in background
+        terminal.run(f"kill {last} ")
+
+
+@by_name(PROMPTING)
+def test_leases_of_a_directory_end_when_direnv_unloads_it(desk: Desk, shell: Shell) -> None:
+    desk.listen(state="unlocked 0 0")
+    far = int(time.time()) + 3600
+    export, unset = (
+        ("set -gx {} '{}'", "set -e {}") if shell is FISH else ("export {}='{}'", "unset {}")
+    )
+    with open_shell(desk, shell, source(shell) + "\n") as terminal:
+        terminal.run(export.format("SECRET_AGENT_LEASES", f"{far} l-one l-two"))
+        terminal.run(export.format("SECRET_AGENT_LEASES", f"{far} l-three"))
+        terminal.run(unset.format("SECRET_AGENT_LEASES"))
+        terminal.run("true")
+        terminal.send("exit\r")
+        terminal.wait()
+    revoked = sorted(call for call in desk.calls() if call.startswith("revoke"))
+    assert revoked == ["revoke l-one l-two", "revoke l-three"]
+
+
+@by_name(PROMPTING)
+def test_leases_of_an_outer_shell_are_left_alone(desk: Desk, shell: Shell) -> None:
+    desk.listen(state="unlocked 0 0")
+    unset = "set -e SECRET_AGENT_LEASES" if shell is FISH else "unset SECRET_AGENT_LEASES"
+    done = desk.run(
+        shell,
+        f"{source(shell)}; __secret_agent_at_prompt; {unset}; __secret_agent_at_prompt",
+        SECRET_AGENT_LEASES="9999999999 l-outer",
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [call for call in desk.calls() if call.startswith("revoke")] == []
+
+
+@by_name(PROMPTING)
+@pytest.mark.parametrize("why", ["locked", "expired"])
+def test_values_of_a_directory_are_unset_once_their_leases_are_over(
+    desk: Desk, shell: Shell, why: str
+) -> None:
+    desk.listen(state="locked 0 0" if why == "locked" else "unlocked 0 0")
+    until = int(time.time()) + (3600 if why == "locked" else -1)
+    done = desk.run(
+        shell,
+        f'{source(shell)}; __secret_agent_at_prompt; echo "[$DB_URL$DIRENV_WATCHES]" $OTHER',
+        SECRET_AGENT_LEASES=f"{until} l-one",
+        SECRET_AGENT_VALUES="DB_URL PATH[$(touch${IFS}pwned)] ; *",
+        DB_URL="value",
+        DIRENV_WATCHES="watches",
+        OTHER="kept",
+    )
+    assert done.stdout == "[] kept\n"
+    assert "its values are unset" in done.stderr
+    assert not (desk.folder / "pwned").exists()
+
+
+@pytest.mark.slow
+@by_name(ALL)
+def test_the_hook_adds_less_than_five_milliseconds_to_a_shells_start(
+    desk: Desk, shell: Shell
+) -> None:
+    desk.listen(state="unlocked 0 0")
+    with_hook = min(_seconds(desk, shell, source(shell)) for _ in range(15))
+    without = min(_seconds(desk, shell, "true") for _ in range(15))
+    assert with_hook - without < 0.005
+
+
+def _seconds(desk: Desk, shell: Shell, script: str) -> float:
+    started = time.perf_counter()
+    desk.run(shell, script)
+    return time.perf_counter() - started
