@@ -1,0 +1,134 @@
+"""The changes that a store knows, each inside a batch of the ledger."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from secret_agent.store import reading
+from secret_agent.store.header import Kind, Slot, open_slot, slot_key
+from secret_agent.store.ledger import Ledger, Opened
+from secret_agent.store.making import new_slot
+from secret_agent.store.rows import Meta, Row, key_of, prefix_of, reseal_meta, seal_row
+from secret_agent.store.seal import Buffer, wipe
+from secret_agent_client.errors import InvalidError, NotFoundError
+from secret_agent_client.value import SecretValue
+
+
+def add(
+    ledger: Ledger,
+    opened: Opened,
+    meta: Meta,
+    fields: Mapping[str, SecretValue],
+    *,
+    is_new: bool,
+) -> int:
+    """Add the next version; its number.  `is_new`: the secret has no other that is not deleted."""
+    prefix = prefix_of(opened.keys, meta.name, meta.stage)
+    version = _next_version(opened, prefix)
+    key = key_of(prefix, version)
+    ledger.insert(seal_row(opened.keys, opened.header.store_id, key, meta, fields))
+    if is_new:
+        ledger.count_secrets(1)
+    return version
+
+
+def bury(ledger: Ledger, opened: Opened, name: str, stage: str, version: int | None) -> list[int]:
+    """Mark one version, or all, as deleted; the numbers of those that were not yet.
+
+    Raises InvalidError for an altered one.
+    """
+    rows = _rows(opened, name, stage)
+    live = [(row, meta) for row, meta in rows if meta is None or not meta.deleted]
+    chosen = [pair for pair in live if version in (None, pair[0].version)]
+    for row, meta in chosen:
+        if meta is None:
+            raise reading.altered(opened, row)
+        new = reseal_meta(opened.keys, opened.header.store_id, row, replace(meta, deleted=True))
+        ledger.replace_meta(row, new)
+    _lose(ledger, before=len(live), after=len(live) - len(chosen))
+    return [row.version for row, _ in chosen]
+
+
+def purge(ledger: Ledger, opened: Opened, name: str, stage: str, version: int | None) -> list[int]:
+    """Remove the rows of one version, or of all, altered ones too; their numbers."""
+    rows = _rows(opened, name, stage)
+    chosen = [pair for pair in rows if version in (None, pair[0].version)]
+    kept = [pair for pair in rows if pair not in chosen]
+    for row, _ in chosen:
+        ledger.delete(row)
+    if chosen and kept and chosen[-1] is rows[-1]:
+        _remember_number(ledger, opened, kept[-1], chosen[-1][0].version + 1)
+    _lose(ledger, before=_live(rows), after=_live(kept))
+    return [row.version for row, _ in chosen]
+
+
+def set_slot(ledger: Ledger, opened: Opened, kind: Kind, secret: Buffer) -> None:
+    """Add a slot, or replace the one of its kind."""
+    slot = new_slot(kind, secret, opened.keys.data_key, opened.header)
+    ledger.set_slots([*(old for old in opened.slots if old.kind != kind), slot])
+
+
+def drop_slot(ledger: Ledger, opened: Opened, kind: Kind) -> None:
+    """Remove a slot.  Raises NotFoundError where it is not, InvalidError where it is the last."""
+    _slot(opened, kind)
+    kept = [old for old in opened.slots if old.kind != kind]
+    if not kept:
+        raise InvalidError(f"the {kind} slot is the only way into the store")
+    ledger.set_slots(kept)
+
+
+def refuse_existing(opened: Opened, kind: Kind) -> None:
+    """Raise InvalidError where there is such a slot."""
+    if any(slot.kind == kind for slot in opened.slots):
+        raise InvalidError(f"the store has a {kind} already", remedy="secret-agent passwd")
+
+
+def prove_passphrase(opened: Opened, passphrase: Buffer) -> None:
+    """Raise DeniedError unless this passphrase opens the store."""
+    slot = _slot(opened, "passphrase")
+    kek = slot_key(slot, passphrase)
+    try:
+        wipe(open_slot(slot, kek, opened.header))
+    finally:
+        wipe(kek)
+
+
+def _slot(opened: Opened, kind: Kind) -> Slot:
+    for slot in opened.slots:
+        if slot.kind == kind:
+            return slot
+    raise NotFoundError(f"the store has no {kind} slot")
+
+
+def _next_version(opened: Opened, prefix: bytes) -> int:
+    newest = opened.database.newest(prefix)
+    if newest is None:
+        return 1
+    return max(newest.version + 1, reading.meta(opened, newest).next_version)
+
+
+def _rows(opened: Opened, name: str, stage: str) -> list[tuple[Row, Meta | None]]:
+    """The rows of a secret in a stage, oldest first; without metadata where that was altered."""
+    rows = opened.database.under(prefix_of(opened.keys, name, stage))
+    return [(row, reading.meta_or_none(opened, row)) for row in rows]
+
+
+def _live(rows: list[tuple[Row, Meta | None]]) -> int:
+    return sum(meta is None or not meta.deleted for _, meta in rows)
+
+
+def _lose(ledger: Ledger, *, before: int, after: int) -> None:
+    if before and not after:
+        ledger.count_secrets(-1)
+
+
+def _remember_number(
+    ledger: Ledger, opened: Opened, newest: tuple[Row, Meta | None], number: int
+) -> None:
+    """A purged version's number is not given again: `?version=3` would then mean another value."""
+    row, meta = newest
+    if meta is not None:
+        number = max(number, meta.next_version)
+        new = reseal_meta(
+            opened.keys, opened.header.store_id, row, replace(meta, next_version=number)
+        )
+        ledger.replace_meta(row, new)
