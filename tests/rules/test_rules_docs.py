@@ -67,7 +67,7 @@ def test_every_error_code_is_told() -> None:
 
 
 def test_the_limits_of_the_document_are_those_of_the_code() -> None:
-    from secret_agent.server import limits
+    from secret_agent.server import connection, limits
 
     rows = dict(
         re.findall(r"^\| ([^|`]+) \| (\d+) \|$", PROTOCOL.partition("\n## 8")[2], re.MULTILINE)
@@ -84,7 +84,7 @@ def test_the_limits_of_the_document_are_those_of_the_code() -> None:
         "connections of one process": limits.PER_PROCESS,
         "connections of one uid": limits.PER_UID,
         "events that a connection may be behind": limits.EVENTS_QUEUED,
-        "descriptors with one request": limits.MAX_DESCRIPTORS,
+        "descriptors with one request": connection.MAX_DESCRIPTORS,
     }
     for told in (wire.MAX_FRAME, wire.MAX_MESSAGE, MAX_VALUES, MAX_FIELDS, MAX_VALUE, MAX_ITEM):
         assert str(told) in PROTOCOL.partition("\n## 4")[0]
