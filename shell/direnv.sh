@@ -29,8 +29,7 @@ use_secret-agent() {
   # No prompt: direnv runs before the prompt, where nobody expects a question.
   exports=$(secret-agent env --no-input --shell posix "${options[@]}") || {
     status=$?
-    __secret_agent_watch_for_mending
-    __secret_agent_fail "no secrets for ${manifest} (exit ${status})"
+    __secret_agent_fail "nothing was exported (exit $status); once mended: direnv reload"
   }
   eval "$exports"
   [[ -z $values ]] || __secret_agent_warn_of_values
@@ -39,13 +38,6 @@ use_secret-agent() {
 __secret_agent_fail() { # a failing `use` alone would let the .envrc go on
   log_error "secret-agent: $1"
   exit 1
-}
-
-__secret_agent_watch_for_mending() { # so that direnv tries again by itself after unlock and trust
-  local known=${SECRET_AGENT_HOME:-${XDG_RUNTIME_DIR-}/secret-agent}/agent.sock
-  local socket=${SECRET_AGENT_SOCK:-$known}
-  watch_file "${socket%/*}/prompt" \
-    "${SECRET_AGENT_HOME:-${XDG_STATE_HOME:-$HOME/.local/state}/secret-agent}/trust.json"
 }
 
 __secret_agent_warn_of_values() {

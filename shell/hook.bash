@@ -13,11 +13,10 @@ __secret_agent_leases=${SECRET_AGENT_LEASES-}
 __secret_agent_outer=$__secret_agent_leases # leases of the shell around this one: its to end
 
 __secret_agent_read() { # the line beside the socket $1, checked, into _state, _ends and _pid
-  local file=${1%/*}/prompt state='' locks='' ends='' pid='' _rest
+  local file=${1%/*}/prompt state='' locks='' ends='' pid='' _
   __secret_agent_state='' __secret_agent_ends=0 __secret_agent_pid=''
   [[ -f $file ]] || return 0 # not a FIFO, which would hold the prompt up
-  { IFS=' ' read -r -n 128 state locks ends pid _rest || :; } 2>/dev/null <"$file" || return 0
-  [[ $pid =~ ^[1-9][0-9]{0,9}$ ]] || pid=${SECRET_AGENT_PID-}
+  { IFS=' ' read -r -n 128 state locks ends pid _ || :; } 2>/dev/null <"$file" || return 0
   [[ $pid =~ ^[1-9][0-9]{0,9}$ ]] && kill -0 "$pid" 2>/dev/null || return 0
   case $state in locked | unlocked) ;; *) return 0 ;; esac
   __secret_agent_state=$state __secret_agent_pid=$pid
@@ -46,27 +45,29 @@ __secret_agent_attach() { # export where a living agent is and register this she
   eval "$(command secret-agent start --shell bash --pid $$ </dev/null)" || :
 }
 
-__secret_agent_follow() { # what `use secret-agent --values` took ends here when it is unloaded
-  local now=${SECRET_AGENT_LEASES-} old=$__secret_agent_leases name
+__secret_agent_follow() { # what `use secret-agent --values` loaded ends with its leases
+  local now=${SECRET_AGENT_LEASES-} old=$__secret_agent_leases before=$1
   local form='^([1-9][0-9]{0,11})( [A-Za-z0-9_-]+)+$' # when the first ends, and their ids
   __secret_agent_leases=$now
   if [[ $now != "$old" && $old != "$__secret_agent_outer" && $old =~ $form ]]; then
     # shellcheck disable=SC2086  # words, checked above
     (set -- $old && shift && command secret-agent revoke "$@" </dev/null >/dev/null 2>&1 &)
   fi
-  [[ $now =~ $form ]] || return 0
-  [[ $__secret_agent_state != unlocked ]] || ((${EPOCHSECONDS-0} >= BASH_REMATCH[1])) || return 0
-  for name in ${SECRET_AGENT_VALUES-}; do
-    [[ $name =~ ^[A-Za-z_][A-Za-z0-9_]*$ ]] && unset -v "$name"
-  done
-  # Without its watches direnv loads the directory anew: it fails until the session is open.
-  unset -v SECRET_AGENT_LEASES SECRET_AGENT_VALUES DIRENV_WATCHES
-  __secret_agent_leases=''
-  printf 'secret-agent: the leases of this directory are over; its values are unset\n' >&2
+  if [[ $__secret_agent_state == unlocked ]]; then
+    if [[ $before != locked || -z ${DIRENV_DIR-} ]]; then
+      [[ $now =~ $form ]] && ((${EPOCHSECONDS-0} >= BASH_REMATCH[1])) || return 0
+    fi
+  elif [[ -z $now ]]; then
+    return 0
+  fi
+  # Without its watches direnv loads the directory anew; locked, that fails, and says so.
+  unset -v DIRENV_WATCHES
+  ! declare -F _direnv_hook >/dev/null || _direnv_hook || :
+  __secret_agent_leases=${SECRET_AGENT_LEASES-}
 }
 
 __secret_agent_at_prompt() {
-  local status=$?
+  local status=$? before=$__secret_agent_segment
   __secret_agent_segment='' __secret_agent_state=''
   [[ -z ${SECRET_AGENT_SOCK-} ]] || __secret_agent_read "$SECRET_AGENT_SOCK"
   if [[ -n $__secret_agent_state ]]; then
@@ -78,7 +79,7 @@ __secret_agent_at_prompt() {
       command secret-agent register --pid $$ </dev/null >/dev/null 2>&1 || :
     fi
   fi
-  __secret_agent_follow
+  __secret_agent_follow "$before"
   return "$status"
 }
 

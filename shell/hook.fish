@@ -9,7 +9,7 @@
 set -g __secret_agent_soon_s 60 # a lease is about to end so many seconds before its end
 set -g __secret_agent_segment ''
 set -g __secret_agent_leases "$SECRET_AGENT_LEASES"
-set -g __secret_agent_outer "$SECRET_AGENT_LEASES" # of the shell around this one: its to end
+set -g __secret_agent_outer $__secret_agent_leases # of the shell around this one: its to end
 
 function __secret_agent_file --argument-names socket
     string replace --regex '[^/]*$' prompt -- $socket
@@ -20,7 +20,6 @@ function __secret_agent_read --argument-names socket # the line, checked, into _
     set -l file (__secret_agent_file $socket)
     test -f "$file"; or return 0 # not a FIFO, which would hold the prompt up
     read --nchars 128 --delimiter ' ' --local state locks ends pid _rest 2>/dev/null <$file
-    string match --quiet --regex '^[1-9][0-9]{0,9}$' -- $pid; or set pid $SECRET_AGENT_PID
     string match --quiet --regex '^[1-9][0-9]{0,9}$' -- $pid; or return 0
     # fish has no kill of its own; where there is no /proc the line is believed.
     test -d /proc/$pid; or not test -d /proc/self; or return 0
@@ -35,9 +34,8 @@ end
 
 function __secret_agent_now # Unix seconds without a process: a file's time and its age (fish 3.6)
     set -l file (__secret_agent_file $SECRET_AGENT_SOCK)
-    # 0 of both where fish is older, or the file is gone: nothing is about to end then.
     set -l times (path mtime -- $file 2>/dev/null) (path mtime -R -- $file 2>/dev/null) 0 0
-    math $times[1] + $times[2]
+    math $times[1] + $times[2] # 0 in an older fish, in which nothing is ever about to end
 end
 
 function __secret_agent_attach # export where a living agent is and register this shell with it
@@ -61,31 +59,33 @@ function __secret_agent_attach # export where a living agent is and register thi
     command secret-agent start --shell fish --pid $fish_pid </dev/null | source
 end
 
-function __secret_agent_follow # what `use secret-agent --values` took ends when it is unloaded
-    set -l form '^[1-9][0-9]{0,11}( [A-Za-z0-9_-]+)+$' # when the first ends, and their ids
+function __secret_agent_follow --argument-names before # what `use secret-agent --values` loaded
+    set -l form '^[1-9][0-9]{0,11}( [A-Za-z0-9_-]+)+$' # when the first lease ends, and their ids
     set -l old $__secret_agent_leases
-    set -g __secret_agent_leases "$SECRET_AGENT_LEASES"
-    if test "$old" != "$__secret_agent_leases" -a "$old" != "$__secret_agent_outer"
+    set -l now "$SECRET_AGENT_LEASES"
+    set -g __secret_agent_leases $now
+    if test "$old" != "$now" -a "$old" != "$__secret_agent_outer"
         and string match --quiet --regex $form -- $old
         command secret-agent revoke (string split ' ' -- $old)[2..] </dev/null >/dev/null 2>&1 &
         disown $last_pid 2>/dev/null
     end
-    string match --quiet --regex $form -- $__secret_agent_leases; or return 0
     if test "$__secret_agent_state" = unlocked
-        test (__secret_agent_now) -ge (string split ' ' -- $__secret_agent_leases)[1]; or return 0
+        if test "$before" != locked -o -z "$DIRENV_DIR"
+            string match --quiet --regex $form -- $now
+            and test (__secret_agent_now) -ge (string split ' ' -- $now)[1]; or return 0
+        end
+    else if test -z "$now"
+        return 0
     end
-    for name in (string split --no-empty ' ' -- $SECRET_AGENT_VALUES)
-        string match --quiet --regex '^[A-Za-z_][A-Za-z0-9_]*$' -- $name; and set -e $name
-    end
-    # Without its watches direnv loads the directory anew: it fails until the session is open.
-    set -e SECRET_AGENT_LEASES SECRET_AGENT_VALUES DIRENV_WATCHES
-    set -g __secret_agent_leases ''
-    echo 'secret-agent: the leases of this directory are over; its values are unset' >&2
+    # Without its watches direnv loads the directory anew; locked, that fails, and says so.
+    set -e DIRENV_WATCHES
+    functions --query __direnv_export_eval; and __direnv_export_eval
+    set -g __secret_agent_leases "$SECRET_AGENT_LEASES"
 end
 
 function __secret_agent_at_prompt --on-event fish_prompt
-    set -g __secret_agent_segment ''
-    set -g __secret_agent_state ''
+    set -l before $__secret_agent_segment
+    set -g __secret_agent_segment ''; set -g __secret_agent_state ''
     test -z "$SECRET_AGENT_SOCK"; or __secret_agent_read $SECRET_AGENT_SOCK
     if test -n "$__secret_agent_state"
         set -g __secret_agent_segment $__secret_agent_state
@@ -98,7 +98,7 @@ function __secret_agent_at_prompt --on-event fish_prompt
             command secret-agent register --pid $fish_pid </dev/null >/dev/null 2>&1
         end
     end
-    __secret_agent_follow
+    __secret_agent_follow "$before"
 end
 
 function __secret_agent_prompt # for fish_prompt or fish_right_prompt

@@ -22,7 +22,6 @@ __secret_agent_read() { # the line beside the socket $1, "STATE SESSION-ENDS LEA
     IFS=' ' read -r __secret_agent_state __secret_agent_locks __secret_agent_ends \
       __secret_agent_pid __secret_agent_rest || :
   } 2>/dev/null <"${1%/*}/prompt" || :
-  __secret_agent_digits "$__secret_agent_pid" 10 || __secret_agent_pid=${SECRET_AGENT_PID-}
   case $__secret_agent_state in
     locked | unlocked)
       __secret_agent_digits "$__secret_agent_pid" 10 && kill -0 "$__secret_agent_pid" 2>/dev/null &&

@@ -19,7 +19,6 @@ __secret_agent_read() { # the line beside the socket $1, checked, into _state, _
   __secret_agent_state= __secret_agent_ends=0 __secret_agent_pid=
   [[ -f $file ]] || return 0 # not a FIFO, which would hold the prompt up
   { IFS=' ' read -r state locks ends pid _rest || : } 2>/dev/null <$file || return 0
-  [[ $pid == [1-9]<-> && ${#pid} -le 10 ]] || pid=${SECRET_AGENT_PID-}
   [[ $pid == [1-9]<-> && ${#pid} -le 10 ]] || return 0
   kill -0 $pid 2>/dev/null || return 0
   [[ $state == (locked|unlocked) ]] || return 0
@@ -49,28 +48,29 @@ __secret_agent_attach() { # export where a living agent is and register this she
   eval "$(command secret-agent start --shell zsh --pid $$ </dev/null)" || :
 }
 
-__secret_agent_follow() { # what `use secret-agent --values` took ends here when it is unloaded
-  local now=${SECRET_AGENT_LEASES-} old=$__secret_agent_leases name
+__secret_agent_follow() { # what `use secret-agent --values` loaded ends with its leases
+  local now=${SECRET_AGENT_LEASES-} old=$__secret_agent_leases before=$1
   local form='^[1-9][0-9]{0,11}( [A-Za-z0-9_-]+)+$' # when the first ends, and their ids
   __secret_agent_leases=$now
   if [[ $now != $old && $old != $__secret_agent_outer && $old =~ $form ]]; then
     command secret-agent revoke ${${(s: :)old}[2,-1]} </dev/null >/dev/null 2>&1 &!
   fi
-  [[ $now =~ $form ]] || return 0
   if [[ $__secret_agent_state == unlocked ]]; then
-    (( ${EPOCHSECONDS:-0} >= ${now%% *} )) || return 0
+    if [[ $before != locked || -z ${DIRENV_DIR-} ]]; then
+      [[ $now =~ $form ]] && (( ${EPOCHSECONDS:-0} >= ${now%% *} )) || return 0
+    fi
+  elif [[ -z $now ]]; then
+    return 0
   fi
-  for name in ${(s: :)SECRET_AGENT_VALUES-}; do
-    [[ $name == [A-Za-z_][A-Za-z0-9_]# ]] && unset $name
-  done
-  # Without its watches direnv loads the directory anew: it fails until the session is open.
-  unset SECRET_AGENT_LEASES SECRET_AGENT_VALUES DIRENV_WATCHES
-  __secret_agent_leases=
-  print -ru2 -- 'secret-agent: the leases of this directory are over; its values are unset'
+  # Without its watches direnv loads the directory anew; locked, that fails, and says so.
+  unset DIRENV_WATCHES
+  (( ! $+functions[_direnv_hook] )) || _direnv_hook || :
+  __secret_agent_leases=${SECRET_AGENT_LEASES-}
 }
 
 __secret_agent_at_prompt() {
-  emulate -L zsh -o extended_glob
+  emulate -L zsh
+  local before=$__secret_agent_segment
   __secret_agent_segment= __secret_agent_state=
   [[ -z ${SECRET_AGENT_SOCK-} ]] || __secret_agent_read $SECRET_AGENT_SOCK
   if [[ -n $__secret_agent_state ]]; then
@@ -82,7 +82,7 @@ __secret_agent_at_prompt() {
       command secret-agent register --pid $$ </dev/null >/dev/null 2>&1 || :
     fi
   fi
-  __secret_agent_follow
+  __secret_agent_follow "$before"
 }
 
 __secret_agent_prompt() { # for PROMPT; ${__secret_agent_segment} says the same without a subshell

@@ -211,25 +211,55 @@ def test_leases_of_an_outer_shell_are_left_alone(desk: Desk, shell: Shell) -> No
     assert [call for call in desk.calls() if call.startswith("revoke")] == []
 
 
+_LOADS_ANEW = {
+    # before the prompt, the agent's state, seconds until the lease ends
+    "locked": ("", "locked 0 0", 3600),
+    "expired": ("", "unlocked 0 0", -1),
+    "opened": ("locked", "unlocked 0 0", 3600),
+}
+
+
 @by_name(PROMPTING)
-@pytest.mark.parametrize("why", ["locked", "expired"])
-def test_values_of_a_directory_are_unset_once_their_leases_are_over(
+@pytest.mark.parametrize("why", _LOADS_ANEW)
+def test_direnv_loads_a_directory_anew_when_its_leases_are_over_or_the_session_opens(
     desk: Desk, shell: Shell, why: str
 ) -> None:
-    desk.listen(state="locked 0 0" if why == "locked" else "unlocked 0 0")
-    until = int(time.time()) + (3600 if why == "locked" else -1)
+    before, state, left_s = _LOADS_ANEW[why]
+    desk.listen(state=state)
     done = desk.run(
         shell,
-        f'{source(shell)}; __secret_agent_at_prompt; echo "[$DB_URL$DIRENV_WATCHES]" $OTHER',
-        SECRET_AGENT_LEASES=f"{until} l-one",
-        SECRET_AGENT_VALUES="DB_URL PATH[$(touch${IFS}pwned)] ; *",
-        DB_URL="value",
+        _with_direnv(shell, before),
+        SECRET_AGENT_LEASES=f"{int(time.time()) + left_s} l-one",
         DIRENV_WATCHES="watches",
-        OTHER="kept",
+        DIRENV_DIR="/somewhere",
     )
-    assert done.stdout == "[] kept\n"
-    assert "its values are unset" in done.stderr
+    assert (done.stdout, done.stderr) == ("direnv []\n", "")
+
+
+@by_name(PROMPTING)
+@pytest.mark.parametrize("leases", ["", "{far} l-one", "$(touch pwned) l-one", "1 ;touch;pwned"])
+def test_direnv_is_left_alone_while_nothing_is_over(desk: Desk, shell: Shell, leases: str) -> None:
+    desk.listen(state="unlocked 0 0")
+    done = desk.run(
+        shell,
+        _with_direnv(shell, "unlocked"),
+        SECRET_AGENT_LEASES=leases.format(far=int(time.time()) + 3600),
+        DIRENV_DIR="/somewhere",
+    )
+    assert (done.stdout, done.stderr) == ("", "")
     assert not (desk.folder / "pwned").exists()
+
+
+def _with_direnv(shell: Shell, segment: str) -> str:
+    """A prompt in a shell where direnv's hook tells that it ran, and which watches it found."""
+    if shell is FISH:
+        hook = 'function __direnv_export_eval; echo "direnv [$DIRENV_WATCHES]"; end'
+        return (
+            f"{hook}; {source(shell)}; set -g __secret_agent_segment '{segment}';"
+            " __secret_agent_at_prompt"
+        )
+    hook = '_direnv_hook() { echo "direnv [${DIRENV_WATCHES-}]"; }'
+    return f"{hook}; {source(shell)}; __secret_agent_segment={segment}; __secret_agent_at_prompt"
 
 
 @pytest.mark.slow
