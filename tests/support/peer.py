@@ -79,7 +79,7 @@ class Peer:
             self._decoder.feed(data)
         return message
 
-    def reply(self, request_id: int) -> dict[str, Any]:
+    def reply(self, request_id: int | None) -> dict[str, Any]:
         """The reply to a request of ours; events that come before it are kept in `events`."""
         while True:
             message = self.next_message()
