@@ -1,0 +1,3 @@
+"""The audit log: one hash-chained JSON line a decision, on disk before its value leaves.  See
+agent/AUDIT.md.
+"""
