@@ -19,12 +19,12 @@ __secret_agent_read() { # the line beside the socket $1, checked, into _state, _
   __secret_agent_state= __secret_agent_ends=0 __secret_agent_pid=
   [[ -f $file ]] || return 0 # not a FIFO, which would hold the prompt up
   { IFS=' ' read -r state locks ends pid _rest || : } 2>/dev/null <$file || return 0
-  [[ $pid == [1-9]<-> && ${#pid} -le 10 ]] || return 0
+  [[ $pid == <1-> && $pid != 0* && ${#pid} -le 10 ]] || return 0
   kill -0 $pid 2>/dev/null || return 0
   [[ $state == (locked|unlocked) ]] || return 0
   __secret_agent_state=$state __secret_agent_pid=$pid
   for ends in "$locks" "$ends"; do
-    [[ $ends == [1-9]<-> && ${#ends} -le 12 ]] || continue
+    [[ $ends == <1-> && $ends != 0* && ${#ends} -le 12 ]] || continue
     (( __secret_agent_ends != 0 && __secret_agent_ends < ends )) || __secret_agent_ends=$ends
   done
 }

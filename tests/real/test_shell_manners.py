@@ -5,6 +5,7 @@ A hook starts no process before a prompt, takes no time, and leaves the user's p
 """
 
 import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -277,3 +278,38 @@ def _seconds(desk: Desk, shell: Shell, script: str) -> float:
     started = time.perf_counter()
     desk.run(shell, script)
     return time.perf_counter() - started
+
+
+_EXITS = {
+    # how the shell ends -> whether its own exit hook can run
+    "exit": True,
+    "window-closed": True,
+    "SIGHUP": True,
+    "SIGKILL": False,
+    "exec": False,
+}
+
+
+@by_name(PROMPTING)
+@pytest.mark.parametrize("how", _EXITS)
+def test_the_exit_hook_says_goodbye_where_a_shell_runs_it(
+    desk: Desk, shell: Shell, how: str
+) -> None:
+    """The table in shell/README.md: the rest is seen by the kernel alone."""
+    desk.listen(state="unlocked 0 0")
+    with open_shell(desk, shell, source(shell) + "\n") as terminal:
+        terminal.run("true")
+        match how:
+            case "exit":
+                terminal.send("exit\r")
+                terminal.wait()
+            case "exec":
+                terminal.send("exec true\r")
+                terminal.wait()
+            case "window-closed":
+                terminal.hang_up()
+                terminal.wait()
+            case _:
+                os.kill(terminal.pid, getattr(signal, how))
+                terminal.wait()
+    assert ("unregister --pid" in desk.calls()) is _EXITS[how]
