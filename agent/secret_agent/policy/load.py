@@ -1,0 +1,77 @@
+"""The policy in force: read from policy.toml, again when it changes, and never replaced by a
+broken one.
+
+One policy a decision: `current()` returns one object, and that object never changes.
+"""
+
+import os
+import stat
+from pathlib import Path
+
+from secret_agent.policy.built_in import BUILT_IN, NOTHING
+from secret_agent.policy.rules import Policy
+from secret_agent_client.errors import InvalidError
+
+MAX_POLICY = 1024 * 1024  # bytes
+
+
+class PolicySource:
+    """The file, and what it last said.  `problem`: why it does not hold as it stands now, or
+    None.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.problem: str | None = None
+        self._policy = BUILT_IN
+        self._seen: tuple[int, ...] | None = None
+
+    def current(self) -> Policy:
+        """The policy in force; costs one stat(2) while the file stays the same."""
+        seen = self._signature()
+        if seen != self._seen:
+            self._seen = seen
+            self._load()
+        return self._policy
+
+    def _signature(self) -> tuple[int, ...] | None:
+        try:
+            found = os.lstat(self.path)
+        except OSError:
+            return None
+        return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+    def _load(self) -> None:
+        try:
+            policy = load_policy(self.path)
+        except InvalidError as error:
+            self.problem = error.message
+            if self._policy is BUILT_IN:
+                # A file was meant to hold and does not: its absence must not be what widens access.
+                self._policy = NOTHING
+            return
+        self.problem = None
+        self._policy = policy
+
+
+def load_policy(path: Path) -> Policy:
+    """What a file says, or the built-in policy where there is none.  Raises InvalidError."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+    try:
+        descriptor = os.open(path, flags)
+    except FileNotFoundError:
+        return BUILT_IN
+    except OSError as error:
+        raise InvalidError(f"{path} cannot be read: {error.strerror}") from None
+    with open(descriptor, "rb") as file:  # noqa: PTH123  # a descriptor that was opened with care
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or found.st_uid not in (os.geteuid(), 0):
+            raise InvalidError(f"{path} is not a file of ours", remedy=f"ls -l {path}")
+        if found.st_mode & 0o022:
+            raise InvalidError(f"{path} can be written by others", remedy=f"chmod go-w {path}")
+        text = file.read(MAX_POLICY + 1)
+    if len(text) > MAX_POLICY:
+        raise InvalidError(f"{path} has more than {MAX_POLICY} bytes")
+    from secret_agent.policy.parse import parse_policy
+
+    return parse_policy(text, source=str(path))
