@@ -13,6 +13,7 @@ cgroup and ancestry are read again when the process has a new parent or a new pr
 ancestor has ended.
 """
 
+import os
 import socket
 from collections.abc import Callable
 from select import POLLIN, poll
@@ -25,7 +26,7 @@ from secret_agent.holder.namespaces import Namespaces, foreign_namespaces, names
 from secret_agent.holder.pinned import Pinned
 from secret_agent.holder.proc import Stat, parse_cgroup, terminal_name
 from secret_agent.holder.shells import Shell, find_shell
-from secret_agent.model import Ancestor, Holder
+from secret_agent.model import Ancestor, Holder, ProcessKey
 from secret_agent_client.errors import DeniedError
 
 _MAX_LOOKS: Final = 4  # how often in a row ancestors may end while we look
@@ -88,6 +89,24 @@ class Peer:
     def alive(self) -> bool:
         """Whether the process that connected still lives."""
         return self._pinned.alive()
+
+    def open_pidfd(self, key: ProcessKey) -> int:
+        """A pidfd of the peer or of an ancestor that `identify` told; the caller closes it.
+
+        It is a copy of the one that was held while the process was identified, so that it is that
+        process and no later one with the same pid, not even one that started within the same clock
+        tick.
+        Raises DeniedError when that process has ended or is none of them, UnavailableError when
+        descriptors have run out.
+        """
+        line = self._around.line if self._around else ()
+        for pinned in (self._pinned, *(kin.pinned for kin in line)):
+            if pinned.key == key and pinned.alive():
+                try:
+                    return os.dup(pinned.pidfd)
+                except OSError as error:
+                    raise refusal_of(error, what=f"process {key.pid}") from None
+        raise gone(f"process {key.pid}")
 
     def close(self) -> None:
         """Let go of the process.  Calling it again does nothing."""

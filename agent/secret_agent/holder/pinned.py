@@ -24,6 +24,7 @@ from secret_agent.holder.proc import (
 )
 from secret_agent.model import ProcessKey
 
+_PID_MAX: Final = 1 << 22  # PID_MAX_LIMIT, <linux/threads.h>
 _READ_AT_ONCE: Final = 64 * 1024  # bytes; all but a long mountinfo fits
 _FILE: Final = os.O_RDONLY | os.O_CLOEXEC
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -57,6 +58,8 @@ class Pinned:
     @classmethod
     def open(cls, pid: int) -> "Pinned":
         """Pin whatever process has this pid now."""
+        if not 0 < pid <= _PID_MAX:
+            raise ProcessLookupError(errno.ESRCH, "no process has such a pid")
         return cls(pid, os.pidfd_open(pid))
 
     def alive(self) -> bool:
@@ -98,7 +101,7 @@ class Pinned:
         return text_of(os.readlink(b"cwd", dir_fd=self.directory))
 
     def uid(self) -> int:
-        """The uid that the process runs as now.  For ancestors: a peer's uid is that of its connect."""
+        """The uid that the process runs as now.  For ancestors: a peer's is that of its connect."""
         # The owner of /proc/PID is that uid, or 0 where the process is not dumpable (proc(5)).
         return os.fstat(self.directory).st_uid or parse_status(self.read("status")).uids[0]
 

@@ -35,6 +35,7 @@ from secret_agent_client.errors import UnavailableError
 MAX_EVENTS: Final = 256  # ends delivered before other tasks get their turn
 
 Callback = Callable[[ProcessKey], None]
+Opener = Callable[[ProcessKey], int]
 
 
 async def wait_gone(pidfd: int) -> None:
@@ -75,15 +76,19 @@ class ProcessWatcher:
         finally:
             self.close()
 
-    def watch(self, key: ProcessKey, callback: Callback) -> None:
+    def watch(self, key: ProcessKey, callback: Callback, *, opener: Opener = open_pidfd) -> None:
         """Call `callback(key)` when that process ends.
 
-        Each registration counts, also of the same callback; it is called once all the same. Raises
-        DeniedError when the process is gone already, UnavailableError when it cannot be watched.
+        `opener` gives the pidfd where the process is not watched yet.  Where there is a peer, its
+        `open_pidfd` is the better one: it copies what is held already, and nothing is looked up by
+        pid again.
+        Each registration counts, also of the same callback; it is called once all the same.
+        Raises DeniedError when the process is gone already, UnavailableError when it cannot be
+        watched.
         """
         watched = self._by_key.get(key)
         if watched is None:
-            watched = self._begin(key)
+            watched = self._begin(key, opener)
         watched.callbacks += (callback,)
 
     def unwatch(self, key: ProcessKey, callback: Callback | None = None) -> None:
@@ -123,9 +128,9 @@ class ProcessWatcher:
             self._forget(watched)
         self._epoll.close()
 
-    def _begin(self, key: ProcessKey) -> _Watched:
+    def _begin(self, key: ProcessKey, opener: Opener) -> _Watched:
         """Open and enter the pidfd of a process."""
-        pidfd = open_pidfd(key)
+        pidfd = opener(key)
         try:
             self._epoll.register(pidfd, select.EPOLLIN)
         except OSError as error:

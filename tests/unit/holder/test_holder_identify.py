@@ -1,0 +1,388 @@
+"""Identity at each request: what is told, what is seen to change, and what is refused."""
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from secret_agent.holder import Namespaces, Peer
+from secret_agent.holder.linux import pin_by_credentials
+from secret_agent.holder.pinned import Pinned
+from secret_agent_client.errors import DeniedError, UnavailableError
+from support.puppets import (
+    Door,
+    Puppet,
+    await_gone,
+    kill,
+    kill_stranger,
+    no_descriptors_left,
+    open_files,
+    until,
+)
+from support.real import need
+
+PYTHON = str(Path(sys.executable).resolve())
+PYTHON_ID = (os.stat(PYTHON).st_dev, os.stat(PYTHON).st_ino)  # noqa: PTH116  # both at once
+
+
+def peer_of(puppet: Puppet, own: Namespaces) -> Peer:
+    return Peer.from_socket(puppet.socket, own=own)
+
+
+def start_time(pid: int) -> int:
+    pinned = Pinned.open(pid)
+    pinned.close()
+    return pinned.key.start_time
+
+
+def test_a_holder_tells_the_process_that_connected(
+    door: Door, own: Namespaces, tmp_path: Path
+) -> None:
+    puppet, process = door.puppet(cwd=tmp_path, start_new_session=True)
+    peer = peer_of(puppet, own)
+    holder = peer.identify(scope="s-1")
+    assert (holder.uid, holder.gid) == (os.geteuid(), os.getegid()) == (peer.uid, peer.gid)
+    assert holder.pid == peer.pid == process.pid
+    assert holder.process.start_time == start_time(process.pid)
+    assert (holder.exe, holder.exe_id) == (PYTHON, PYTHON_ID)
+    assert holder.cwd == str(tmp_path.resolve())
+    assert (holder.session_id, holder.tty) == (process.pid, None)
+    assert holder.foreign_namespaces == ()
+    assert holder.container is None
+    assert holder.scope == "s-1"
+    assert holder.inspectable
+    peer.close()
+
+
+def test_the_ancestry_leads_from_the_parent_to_init(door: Door, own: Namespaces) -> None:
+    puppet, _ = door.puppet()
+    peer = peer_of(puppet, own)
+    holder = peer.identify(scope=None)
+    us = holder.ancestry[0]
+    assert (us.key.pid, us.exe, us.uid) == (os.getpid(), PYTHON, os.geteuid())
+    assert us.key.start_time == start_time(os.getpid())
+    assert us.session_id == os.getsid(0)
+    assert holder.ancestry[1].key.pid == os.getppid()
+    assert holder.ancestry[-1].key.pid == 1
+    peer.close()
+
+
+def test_both_rungs_give_the_same_holder(door: Door, own: Namespaces) -> None:
+    puppet, _ = door.puppet()
+    first = peer_of(puppet, own)
+    second = Peer.from_socket(puppet.socket, own=own, pin=pin_by_credentials)
+    assert first.identify(scope=None) == second.identify(scope=None)
+    first.close()
+    second.close()
+
+
+def test_where_nothing_changed_the_same_holder_is_returned(door: Door, own: Namespaces) -> None:
+    puppet, _ = door.puppet()
+    peer = peer_of(puppet, own)
+    assert peer.identify(scope=None) is peer.identify(scope=None)
+    assert peer.identify(scope="s-1").scope == "s-1"
+    assert peer.identify(scope=None).scope is None
+    peer.close()
+
+
+def test_an_exec_after_the_connect_is_seen(door: Door, own: Namespaces) -> None:
+    """Same pid, same pidfd, another program."""
+    puppet, _ = door.puppet()
+    peer = peer_of(puppet, own)
+    before = peer.identify(scope=None)
+    sleep = need("sleep")
+    puppet.do_exec(door, f"os.execv({sleep!r}, ['python3', '60'])")
+    after = peer.identify(scope=None)
+    assert after.exe == str(Path(sleep).resolve())
+    assert after.exe_id not in (None, before.exe_id)
+    assert after.process == before.process
+    assert peer.alive()
+    peer.close()
+
+
+def test_an_exec_of_the_same_program_in_another_namespace_is_seen(
+    door: Door, own: Namespaces
+) -> None:
+    """The executable says nothing new, its place in memory does, so that all is read again."""
+    puppet, _ = door.puppet()
+    peer = peer_of(puppet, own)
+    assert peer.identify(scope=None).foreign_namespaces == ()
+    unshare = subprocess.run([need("unshare"), "-Ur", "true"], check=False, capture_output=True)
+    if unshare.returncode:
+        pytest.skip("the kernel grants this user no user namespace")
+    code = f"os.execv({need('unshare')!r}, ['unshare', '-Urm', *{puppet_again(puppet)!r}])"
+    puppet.do("connection.set_inheritable(True)")
+    puppet.send(code)
+    again = Puppet(puppet.socket.dup())
+    after = peer.identify(scope=None)
+    assert (after.exe, after.exe_id) == (PYTHON, PYTHON_ID)
+    assert after.foreign_namespaces == ("user", "mnt")
+    again.close()
+    peer.close()
+
+
+def puppet_again(puppet: Puppet) -> list[str]:
+    """The command with which a puppet goes on, on the same connection, after an exec."""
+    number = puppet.do("result = connection.fileno()")
+    script = puppet.do("result = sys.argv[0]").strip("'")
+    return [sys.executable, "-I", "-S", script, f"fd:{number}"]
+
+
+def test_a_new_working_directory_is_seen(door: Door, own: Namespaces, tmp_path: Path) -> None:
+    puppet, _ = door.puppet()
+    peer = peer_of(puppet, own)
+    peer.identify(scope=None)
+    folder = tmp_path / "a b\n\N{SNOWMAN}"
+    folder.mkdir()
+    puppet.do(f"os.chdir({str(folder)!r})")
+    assert peer.identify(scope=None).cwd == str(folder.resolve())
+    peer.close()
+
+
+def test_a_directory_name_that_is_no_text_can_still_be_written_down(
+    door: Door, own: Namespaces, tmp_path: Path
+) -> None:
+    puppet, _ = door.puppet()
+    peer = peer_of(puppet, own)
+    folder = os.fsencode(tmp_path) + b"/\xff\xfe"
+    os.mkdir(folder)  # noqa: PTH102  # Path takes no such bytes
+    puppet.do(f"os.chdir({folder!r})")
+    cwd = peer.identify(scope=None).cwd
+    assert cwd.endswith(r"/\xff\xfe")
+    cwd.encode()
+    peer.close()
+
+
+def test_a_removed_executable_is_told_as_removed(
+    door: Door, own: Namespaces, tmp_path: Path
+) -> None:
+    puppet, _ = door.puppet()
+    peer = peer_of(puppet, own)
+    copied = tmp_path / "sleep"
+    copied.write_bytes(Path(need("sleep")).read_bytes())
+    copied.chmod(0o700)
+    puppet.do_exec(door, f"os.execv({str(copied)!r}, ['sleep', '60'])")
+    before = peer.identify(scope=None)
+    assert before.exe == str(copied.resolve())
+    copied.unlink()
+    after = peer.identify(scope=None)
+    assert after.exe == f"{copied.resolve()} (deleted)"
+    assert after.exe_id == before.exe_id
+    peer.close()
+
+
+def test_a_new_session_and_terminal_are_seen(door: Door, own: Namespaces) -> None:
+    puppet, process = door.puppet()
+    peer = peer_of(puppet, own)
+    assert peer.identify(scope=None).session_id != process.pid
+    leader, terminal = pty.openpty()
+    name = os.ttyname(terminal)
+    puppet.do(
+        f"os.setsid(); os.open({name!r}, os.O_RDWR)"
+    )  # the first terminal it opens is its own
+    holder = peer.identify(scope=None)
+    assert (holder.session_id, holder.tty) == (process.pid, name)
+    peer.close()
+    os.close(leader)
+    os.close(terminal)
+
+
+def test_opening_anothers_terminal_does_not_make_it_ones_own(door: Door, own: Namespaces) -> None:
+    """T16: the terminal told is the session's, never that of descriptor 0."""
+    leader, terminal = pty.openpty()
+    puppet, _ = door.puppet(stdin=terminal, start_new_session=True)
+    peer = peer_of(puppet, own)
+    assert puppet.do("result = os.isatty(0)") == "True"
+    assert peer.identify(scope=None).tty is None
+    peer.close()
+    os.close(leader)
+    os.close(terminal)
+
+
+def test_a_dead_peer_is_refused_although_it_was_identified_before(
+    door: Door, own: Namespaces
+) -> None:
+    puppet, process = door.puppet()
+    peer = peer_of(puppet, own)
+    peer.identify(scope=None)
+    process.send_signal(signal.SIGKILL)
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    for _ in ("a zombie", "reaped"):
+        assert not peer.alive()
+        with pytest.raises(DeniedError, match=r"^the process that connected is gone$"):
+            peer.identify(scope=None)
+        process.wait()
+    peer.close()
+
+
+def test_a_peer_whose_main_thread_has_ended_is_refused(door: Door, own: Namespaces) -> None:
+    """It lives on in another thread, and /proc shows no executable of it any more."""
+    puppet, process = door.puppet()
+    peer = peer_of(puppet, own)
+    peer.identify(scope=None)
+    puppet.do("import threading, ctypes, signal")
+    puppet.do("threading.Thread(target=signal.pause, daemon=True).start()")
+    puppet.send("ctypes.CDLL(None).pthread_exit(None)")
+    status = Path(f"/proc/{process.pid}/stat")
+    until(lambda: b") Z " in status.read_bytes())
+    with pytest.raises(DeniedError):
+        peer.identify(scope=None)
+    peer.close()
+
+
+def test_a_closed_peer_is_refused(door: Door, own: Namespaces) -> None:
+    puppet, _ = door.puppet()
+    peer = peer_of(puppet, own)
+    peer.identify(scope=None)
+    peer.close()
+    peer.close()
+    assert not peer.alive()
+    with pytest.raises(DeniedError, match="gone"):
+        peer.identify(scope=None)
+
+
+def test_a_peer_that_is_not_dumpable_is_told_as_not_inspectable(
+    door: Door, own: Namespaces
+) -> None:
+    """F7.  root may look all the same; for anybody else nothing is shown, and nothing crashes."""
+    puppet, process = door.puppet()
+    peer = peer_of(puppet, own)
+    peer.identify(scope=None)
+    puppet.do("import ctypes; ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)")
+    holder = peer.identify(scope=None)
+    if os.geteuid() == 0:
+        assert holder.inspectable
+        assert holder.exe == PYTHON
+    else:
+        assert not holder.inspectable
+        assert (holder.exe, holder.exe_id, holder.cwd) == ("", None, "")
+    assert holder.pid == process.pid
+    assert holder.foreign_namespaces == ()  # proven by signs that need no permission
+    peer.close()
+
+
+def test_a_setuid_exec_leaves_the_uid_of_the_connect(door: Door, own: Namespaces) -> None:
+    """T9: authority is that of the connect; nothing in /proc raises it."""
+    puppet, _ = door.puppet(stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    peer = peer_of(puppet, own)
+    before = peer.identify(scope=None)
+    puppet.do_exec(door, f"os.execv({need('su')!r}, ['su', '-c', 'cat'])")
+    after = peer.identify(scope=None)
+    assert (after.uid, after.gid) == (before.uid, before.gid) == (os.geteuid(), os.getegid())
+    assert after.process == before.process
+    assert after.exe != before.exe
+    peer.close()
+
+
+def test_the_death_of_the_parent_is_seen(door: Door, own: Namespaces) -> None:
+    shell = door.start([need("bash"), "-c", f"{door.line()} & wait"])
+    peer = peer_of(door.accept(), own)
+    before = peer.identify(scope=None)
+    assert before.shell is not None
+    assert before.shell.pid == before.ancestry[0].key.pid == shell.pid
+    kill(shell)
+    after = peer.identify(scope=None)
+    assert shell.pid not in {ancestor.key.pid for ancestor in after.ancestry}
+    assert after.shell != before.shell
+    peer.close()
+
+
+def test_the_death_of_a_grandparent_is_seen(door: Door, own: Namespaces) -> None:
+    """The parent lives and is the same; the shell above it is not there any more."""
+    script = f"{need('env')} {need('setsid')} --fork --wait {door.line()} & wait; :"
+    shell = door.start([need("bash"), "-c", f"( {script} ) & wait"])
+    peer = peer_of(door.accept(), own)
+    before = peer.identify(scope=None)
+    assert shell.pid in {ancestor.key.pid for ancestor in before.ancestry[1:]}
+    kill(shell)
+    after = peer.identify(scope=None)
+    assert shell.pid not in {ancestor.key.pid for ancestor in after.ancestry}
+    assert after.ancestry[0] == before.ancestry[0]
+    kill_stranger(after.ancestry[0].key.pid)
+    peer.close()
+
+
+def test_an_exec_of_the_shell_above_is_seen(door: Door, own: Namespaces) -> None:
+    script = f"{door.line()} </dev/null & read -r _; exec {need('sleep')} 60"
+    shell = door.start([need("bash"), "-c", script])
+    peer = peer_of(door.accept(), own)
+    before = peer.identify(scope=None)
+    assert before.shell is not None
+    assert (before.shell.pid, before.shell_name) == (shell.pid, "bash")
+    assert shell.stdin is not None
+    shell.stdin.write(b"go\n")
+    shell.stdin.flush()
+    exe = Path(f"/proc/{shell.pid}/exe")
+    until(lambda: exe.resolve().name != "bash")
+    after = peer.identify(scope=None)
+    assert after.ancestry[0].key == before.ancestry[0].key
+    assert after.ancestry[0].name == "sleep"
+    assert after.shell != before.shell
+    peer.close()
+
+
+def test_peers_give_back_their_descriptors(door: Door, own: Namespaces) -> None:
+    puppets = [door.puppet()[0] for _ in range(4)]
+    warm = peer_of(puppets[0], own)
+    warm.identify(scope=None)
+    warm.close()
+    before = open_files()  # the ancestors, which all of them share, stay pinned
+    peers = [peer_of(puppet, own) for puppet in puppets]
+    for peer in peers:
+        peer.identify(scope=None)
+    assert open_files() == before + 3 * len(peers)
+    for peer in peers:
+        peer.close()
+    assert open_files() == before
+
+
+def test_without_descriptors_left_nobody_is_identified(door: Door, own: Namespaces) -> None:
+    puppet, _ = door.puppet()
+    peer = peer_of(puppet, own)
+    with no_descriptors_left(), pytest.raises(UnavailableError, match="no file descriptors left"):
+        peer.identify(scope=None)
+    assert peer.identify(scope=None).pid == peer.pid
+    peer.close()
+
+
+def test_open_pidfd_copies_what_is_held(door: Door, own: Namespaces) -> None:
+    puppet, process = door.puppet()
+    peer = peer_of(puppet, own)
+    holder = peer.identify(scope=None)
+    for key in (holder.process, holder.ancestry[0].key, holder.ancestry[-1].key):
+        os.close(peer.open_pidfd(key))
+    kill(process)
+    with pytest.raises(DeniedError, match=rf"^process {process.pid} is gone$"):
+        peer.open_pidfd(holder.process)
+    with no_descriptors_left(), pytest.raises(UnavailableError):
+        peer.open_pidfd(holder.ancestry[0].key)
+    peer.close()
+
+
+def test_open_pidfd_knows_only_the_peer_and_its_ancestors(door: Door, own: Namespaces) -> None:
+    first, other = door.puppet()[0], door.puppet()[0]
+    peer, stranger = peer_of(first, own), peer_of(other, own)
+    peer.identify(scope=None)
+    with pytest.raises(DeniedError, match="gone"):
+        peer.open_pidfd(stranger.identify(scope=None).process)
+    peer.close()
+    stranger.close()
+
+
+def test_a_grandchild_that_holds_the_connection_is_not_the_peer(
+    door: Door, own: Namespaces
+) -> None:
+    puppet, process = door.puppet()
+    peer = peer_of(puppet, own)
+    grandchild = int(puppet.do("pid = os.fork(); result = pid or os.getpid()"))
+    assert puppet.answer() == str(grandchild)  # both have answered that line
+    kill(process)
+    with pytest.raises(DeniedError, match="gone"):
+        peer.identify(scope=None)
+    os.kill(grandchild, signal.SIGKILL)
+    await_gone(grandchild)
+    peer.close()
