@@ -1,0 +1,1 @@
+"""Encrypted backups of the store, readable by the program `age`.  FORMAT.md in this folder."""
