@@ -1,4 +1,6 @@
-"""`python -I -m secret_agent`: the agent in the foreground.  `secret-agent start` is what people type."""
+"""`python -I -m secret_agent`: the agent in the foreground.  `secret-agent start` is what people
+type.
+"""
 
 from secret_agent.daemon import main
 

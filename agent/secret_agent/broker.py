@@ -180,6 +180,12 @@ class Broker:
         except SecretAgentError:
             return None
 
+    @staticmethod
+    def primary_of(kind: str, stored: tuple[str, ...]) -> str:
+        """The field that is meant where none is named: the type's own, or the only one there is."""
+        primary = get_type(kind).primary
+        return stored[0] if primary not in stored and len(stored) == 1 else primary
+
     def _through_scope(self, scope: str, name: str | None, stage: str, action: Action) -> Holder:
         """The maker by whose standing a scope's request is judged.  Raises NotFoundError for what
         is outside.
@@ -220,12 +226,9 @@ class Broker:
 
     def _fields(self, entry: Entry, ask: Ask) -> tuple[str, dict[str, SecretValue]]:
         """The primary field's name, and the values asked for, derived ones included."""
-        kind = get_type(entry.type)
         stored = entry.field_names
-        primary = kind.primary
-        if primary not in stored and len(stored) == 1:
-            primary = stored[0]
-        derivable = kind.derivable(stored)
+        primary = self.primary_of(entry.type, stored)
+        derivable = get_type(entry.type).derivable(stored)
         if ask.everything:
             wanted: tuple[str, ...] = (*stored, *derivable)
         else:

@@ -24,11 +24,13 @@ from secret_agent.audit.log import AuditLog
 from secret_agent.clock import Clock
 from secret_agent.config import Settings, load_settings
 from secret_agent.core import Agent, Places
+from secret_agent.holder.proc import parse_stat
+from secret_agent.model import ProcessKey
 from secret_agent.places import find_places
 from secret_agent.server.listening import Listening
 from secret_agent.server.socket import AgentRunsError, bind, identity_of, unlink_socket
 from secret_agent.server.verbs import handlers
-from secret_agent.triggers.process import ProcessWatcher, key_of
+from secret_agent.triggers.process import ProcessWatcher
 from secret_agent_client.errors import SecretAgentError
 
 WINNER_S = 10.0  # that the winner of a race of two starts has, until its socket answers
@@ -40,7 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     ready = Ready(options.ready_fd)
     os.umask(0o077)
     try:
-        hardening.harden()
+        hardening.harden_process()
+        hardening.raise_file_limit()
         places = find_places(options.socket, options.home, private=options.private)
         settings = _settings(places, options)
         listener, lock = bind(places.socket)
@@ -50,8 +53,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return ready.failed(error)
     try:
         trio.run(_serve, places, settings, listener, ready, options)
-    except* SecretAgentError as group:
-        return ready.failed(_first(group))
+    except BaseExceptionGroup as group:
+        refused, bugs = group.split(SecretAgentError)
+        if refused is None or bugs is not None:
+            raise
+        return ready.failed(_first(refused))
+    except SecretAgentError as error:
+        return ready.failed(error)
     finally:
         os.close(lock)
     return 0
@@ -139,7 +147,7 @@ async def _serve(
         async with trio.open_nursery() as nursery:
             watcher = ProcessWatcher()
             await nursery.start(audit.run)
-            nursery.start_soon(watcher.run)
+            await nursery.start(watcher.run)
             agent = Agent(
                 places, settings, audit=audit, watcher=watcher, nursery=nursery, clock=clock
             )
@@ -168,11 +176,17 @@ async def _run(
     nursery.start_soon(agent.run_prompt_file)
     nursery.start_soon(_stop_on_signal, agent)
     if options.owner_pid is not None:
-        agent.watcher.watch(key_of(options.owner_pid), lambda _process: agent.stop())
+        agent.watcher.watch(_key_of(options.owner_pid), lambda _process: agent.stop())
     ready.ok()
     await agent.stopping.wait()
     await agent.shut_down()
     await agent.record({"event": "agent", "action": "stop", "outcome": "done"})
+
+
+def _key_of(pid: int) -> ProcessKey:
+    """The process that has a pid now: who started us waits for us, so it has not been reused."""
+    text = Path(f"/proc/{pid}/stat").read_bytes()
+    return ProcessKey(pid, parse_stat(text).start_time)
 
 
 async def _stop_on_signal(agent: Agent) -> None:
@@ -193,9 +207,9 @@ def _report_bug(error: BaseException) -> None:
     sys.stderr.write("\n".join(lines) + "\n")
 
 
-def _first(group: BaseExceptionGroup[SecretAgentError]) -> SecretAgentError:
-    error: BaseException = group
+def _first(group: BaseException) -> SecretAgentError:
+    error = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    assert isinstance(error, SecretAgentError)  # noqa: S101  # except* has filtered
+    assert isinstance(error, SecretAgentError)  # noqa: S101  # split has filtered
     return error

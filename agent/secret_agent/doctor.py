@@ -35,7 +35,6 @@ def checks(places: Places, holder: Holder) -> list[Check]:
                 (places.audit, "audit folder"),
             )
         ),
-        _environment(),
     ]
 
 
@@ -71,18 +70,6 @@ def _private(path: Path, name: str) -> Check:
         mode = "700" if stat.S_ISDIR(found.st_mode) else "600"
         return _line(name, "fail", f"{path} is open to others", f"chmod {mode} {path}")
     return _line(name, "ok", f"{path} is ours alone")
-
-
-def _environment() -> Check:
-    extra = sorted(set(os.environ) - hardening.KEPT_VARIABLES)
-    if extra:
-        return _line(
-            "agent's environment",
-            "warn",
-            f"the agent was started with {len(extra)} variables that it does not need",
-            "secret-agent stop && secret-agent start",
-        )
-    return _line("agent's environment", "ok", "holds only what the agent needs")
 
 
 def _line(name: str, state: str, detail: str, mend: str | None = None) -> Check:

@@ -10,11 +10,10 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from secret_agent_client.paths import default_paths
-
 from secret_agent.core import Places
 from secret_agent.server.socket import check_folder
 from secret_agent_client.errors import UnavailableError
+from secret_agent_client.paths import check_runtime_base, check_socket_path, default_paths
 
 MAX_PRIVATE = 64  # private agents of one user at a time
 
@@ -28,19 +27,20 @@ def find_places(socket: Path | None, home: Path | None, *, private: bool) -> Pla
     environ = dict(os.environ)
     if home is not None:
         environ["SECRET_AGENT_HOME"] = os.fspath(home)
+    check_runtime_base(environ)
     paths = default_paths(environ)
     state = Path(paths.state)
-    for folder in (Path(paths.config), Path(paths.data), state):
-        check_folder(folder)
+    for folder in (paths.config, paths.data, paths.state):
+        check_folder(Path(folder))
     at = Path(paths.socket) if socket is None else socket.absolute()
     places = Places(
-        socket=at,
+        socket=Path(check_socket_path(os.fspath(at))),
         runtime=at.parent,
-        store=Path(paths.data) / "store.db",
+        store=Path(paths.store),
         witness=state / "store.witness",
         audit=state,
-        policy=Path(paths.config) / "policy.toml",
-        config=Path(paths.config) / "config.toml",
+        policy=Path(paths.policy_file),
+        config=Path(paths.config_file),
     )
     return replace(places, audit=_private_trail(state)) if private else places
 

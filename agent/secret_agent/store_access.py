@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import trio
 
@@ -30,6 +30,8 @@ T = TypeVar("T")
 
 DEADLINE_S = 10.0  # for one read or write of a local file
 OPEN_DEADLINE_S = 60.0  # key derivation and the check of every row of a large store
+
+Opening = Literal["create", "create_with_key", "unlock", "unlock_with_key"]
 
 Key = tuple[str, str, int]
 """(name, stage, version); version 0 is the newest."""
@@ -55,6 +57,7 @@ class StoreAccess:
         self._witness = witness
         self._clock = clock
         self._store: Store | None = None
+        self.anchored: tuple[int, str] | None = None  # the audit head that the store last sealed
         self._cache: SealedCache[Key, Entry] | None = None
         self._turn = trio.Lock()
         self._thread_turn = threading.Lock()  # holds even when a deadline left a thread behind
@@ -62,20 +65,23 @@ class StoreAccess:
 
     @property
     def exists(self) -> bool:
-        from secret_agent.store.database import Store
+        """Whether something stands in the store's place; looked at without the store's imports."""
+        return self.path.exists() or self.path.is_symlink()
 
-        return Store.exists(self.path)
+    async def open(self, how: Opening, secret: bytes | bytearray) -> None:
+        """Open or make the store, proving it whole first; the session is not unlocked before.
 
-    async def open(self, opener: "Callable[[type[Store]], Store]") -> None:
-        """Open the store by what `opener` does with its class; the session is not unlocked before
-        it returns.
+        Raises DeniedError, InvalidError naming what was altered, UnavailableError.
         """
         from secret_agent.sealed_memory import SealedCache
         from secret_agent.store.database import Store
 
-        self._store = await self._call(
-            partial(opener, Store), deadline_s=OPEN_DEADLINE_S, needs_store=False
+        opener = getattr(Store, how)
+        opening = partial(
+            opener, self.path, secret, clock_wall=self._clock.wall, witness=self._witness
         )
+        store: Store = await self._call(opening, deadline_s=OPEN_DEADLINE_S, needs_store=False)
+        self._store, self.anchored = store, store.anchored
         self._cache = SealedCache()
 
     async def close(self, anchor: tuple[int, str] | None) -> None:
@@ -93,6 +99,13 @@ class StoreAccess:
                 store.close()
 
         await self._call(close, needs_store=False)
+
+    @property
+    def trouble(self) -> str | None:
+        """What is wrong with the open store that does not keep it from serving, or None."""
+        if self._store is None or self._store.witness_is_kept:
+            return None
+        return "what was written last could not be remembered outside of the store"
 
     def forget(self) -> None:
         """Drop what is cached, at once and without waiting for the disk."""
@@ -147,7 +160,7 @@ class StoreAccess:
             raise locked_error("locked")
         return await self._call(partial(use, store), deadline_s=deadline_s)
 
-    async def list(self) -> "list[SecretInfo]":
+    async def infos(self) -> "list[SecretInfo]":
         return await self.call(lambda store: store.list())
 
     async def history(self, name: str, stage: str) -> "list[VersionInfo]":

@@ -31,7 +31,7 @@ async def export_backup(
     from secret_agent.backup.archive import write_backup
 
     agent.session.check(agent.clock.boot())
-    infos = await agent.store.list()
+    infos = await agent.store.infos()
     allowed = set()
     for info in infos:
         decision = agent.broker.may(caller, "read", info.name, info.stage)

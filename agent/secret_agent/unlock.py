@@ -7,19 +7,15 @@ when the store is open.
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
 
 import trio
 
 from secret_agent.core import Agent
 from secret_agent.keyring_key import DEADLINE_S, make_key, read_key
 from secret_agent.model import Holder
-from secret_agent.session import locked_error
+from secret_agent.store_access import OPEN_DEADLINE_S
 from secret_agent.threads import new_limiter, run_blocking
 from secret_agent_client.errors import DeniedError, InvalidError, LockedError, UsageError
-
-if TYPE_CHECKING:
-    from secret_agent.store.database import Store
 
 _keyring_threads = new_limiter(2)  # a keyring that hangs costs these two and no more
 
@@ -77,7 +73,9 @@ async def change_passphrase(agent: Agent, old: bytes, new: bytes) -> None:
     async with agent.unlocking:
         await _wait_after_failures(agent)
         try:
-            await agent.store.call(lambda store: store.change_passphrase(old, new), deadline_s=60.0)
+            await agent.store.call(
+                lambda store: store.change_passphrase(old, new), deadline_s=OPEN_DEADLINE_S
+            )
         except DeniedError:
             agent.session.failed(agent.clock.boot())
             raise
@@ -91,37 +89,40 @@ async def _wait_after_failures(agent: Agent) -> None:
 
 async def _open_with_passphrase(agent: Agent, passphrase: bytes, *, created: bool) -> None:
     if agent.session.state == "unlocked":
-        await agent.store.call(lambda store: store.check_passphrase(passphrase), deadline_s=60.0)
-        return
-    await agent.store.open(_opener("create" if created else "unlock", passphrase))
+        await agent.store.call(
+            lambda store: store.prove_passphrase(passphrase), deadline_s=OPEN_DEADLINE_S
+        )
+    elif created:
+        await agent.store.open("create", passphrase)
+    else:
+        await agent.store.open("unlock", passphrase)
 
 
 async def _open_with_keyring(agent: Agent, *, created: bool) -> None:
-    """Open with the keyring's key; made, and enrolled in the store, when the session is open or
-    the store is new.
+    """Open with the keyring's key; made, and enrolled in the store, when the session is open or the
+    store is new.
     """
     key = await _keyring(partial(read_key, agent.places.store))
     if key is None or created:
         if not created and agent.session.state != "unlocked":
-            raise locked_error("locked") from None
+            raise LockedError(
+                "the keyring has no key of this store yet: unlock with the passphrase first, "
+                "then once more with the keyring",
+                remedy="secret-agent unlock",
+            )
         key = await _keyring(partial(make_key, agent.places.store))
-    assert key is not None, "make_key returns one"  # noqa: S101  # for the reader and the type checker
-    if created:
-        await agent.store.open(_opener("create_with_key", key))
-    elif agent.session.state == "unlocked":
-        await agent.store.call(lambda store: store.enrol_key(key), deadline_s=60.0)
+    assert key is not None, "make_key returns one"  # noqa: S101  # for the type checker
+    kept = key
+    if agent.session.state == "unlocked":
+        await agent.store.call(lambda store: store.enrol_key(kept), deadline_s=OPEN_DEADLINE_S)
+    elif created:
+        await agent.store.open("create_with_key", kept)
     else:
-        await agent.store.open(_opener("unlock_with_key", key))
+        await agent.store.open("unlock_with_key", kept)
+    kept[:] = bytes(len(kept))
 
 
 async def _keyring(call: "Callable[[], bytearray | None]") -> bytearray | None:
     return await run_blocking(
         call, deadline_s=DEADLINE_S, what="the OS keyring", limiter=_keyring_threads
     )
-
-
-def _opener(method: str, key: bytes | bytearray) -> "Callable[[type[Store]], Store]":
-    def open_store(store: "type[Store]") -> "Store":
-        raise AssertionError(method, len(key), store)
-
-    return open_store

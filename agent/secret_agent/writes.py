@@ -47,7 +47,7 @@ async def write_secret(
             fields,
             type=kind_name,
             note=note,
-            by=_by(holder),
+            by=author(holder),
             expires_at=body.get("expires_at"),
             rotate_due=None,
             merge=merge,
@@ -87,7 +87,7 @@ def _generate(kind_name: str, body: dict[str, Any], fields: dict[str, bytes]) ->
     return [field]
 
 
-def _by(holder: Holder) -> str:
+def author(holder: Holder) -> str:
     """Who wrote, for `history`: the executable's name and the uid; nothing that the holder may
     choose freely.
     """

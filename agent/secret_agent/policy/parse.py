@@ -206,7 +206,7 @@ def _syntax_problem(message: str) -> Problem:
 def _effect(value: Any) -> str:
     if value == "confirm":
         raise _Refused(
-            "confirm needs a prompt that this agent does not have yet: use allow or deny"
+            "confirm needs a prompt, which this agent does not have yet: use allow or deny"
         )
     if value not in ("allow", "deny"):
         raise _Refused("it is allow or deny")

@@ -162,6 +162,7 @@ class Policy:
 
 
 def limits_as_json(limits: Limits) -> dict[str, Any]:
+    """As `policy show` and `policy explain` show them."""
     return {"ttl_s": limits.ttl_s, "uses": limits.uses, "reason": limits.reason}
 
 

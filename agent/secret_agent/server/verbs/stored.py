@@ -13,7 +13,7 @@ from secret_agent.core import Agent
 from secret_agent.model import DEFAULT_STAGE
 from secret_agent.server.connection import Connection
 from secret_agent.view import granted_view, secret_view, version_view
-from secret_agent.writes import write_secret
+from secret_agent.writes import author, write_secret
 from secret_agent_client.errors import InvalidError, NotFoundError, UsageError
 from secret_agent_client.references import (
     Reference,
@@ -95,7 +95,7 @@ async def ls(agent: Agent, _connection: Connection, caller: Caller, body: Body) 
     stage = _stage(body, "stage")
     agent.session.check(agent.clock.boot())
     shown = []
-    for info in await agent.store.list():
+    for info in await agent.store.infos():
         if not glob_matches(glob, info.name) or stage not in (None, info.stage):
             continue
         if agent.broker.may(caller, "list", info.name, info.stage) is not None:
@@ -177,7 +177,9 @@ async def restore(agent: Agent, _connection: Connection, caller: Caller, body: B
     name, stage = check_name(body["name"]), _stage(body, "stage") or DEFAULT_STAGE
     await agent.broker.allow(caller, "write", name, stage)
     info = await agent.store.write(
-        name, stage, lambda store: store.restore(name, stage, body["version"])
+        name,
+        stage,
+        lambda store: store.restore(name, stage, body["version"], by=author(caller.holder)),
     )
     return {"version": info.version, "created_at": rfc3339(info.created_at)}
 
