@@ -7,13 +7,13 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
-from support.real import need
 
 import secret_agent.backup
 from secret_agent.backup.age import decrypt
 from secret_agent.backup.archive import read_backup
 from secret_agent.backup.content import write_lines
 from secret_agent.backup.recipients import MAX_RECIPIENTS, MAX_WORK_FACTOR, WORK_FACTOR
+from support.real import need
 
 TEXT = (Path(secret_agent.backup.__file__).parent / "FORMAT.md").read_text()
 VECTOR = Path(__file__).parents[2] / "vectors" / "age" / "backup.age.b64"
