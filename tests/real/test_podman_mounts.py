@@ -1,0 +1,65 @@
+"""What becomes of a mounted socket: the agent's own serves no container; a file goes stale with the
+agent, a folder recovers.
+"""
+
+import json
+
+import pytest
+
+from support.container_fixtures import desk, engine
+from support.scoped import Desk
+
+__all__ = ["desk", "engine"]
+pytestmark = [pytest.mark.real, pytest.mark.slow]
+
+
+def test_the_agents_own_socket_serves_no_container(desk: Desk) -> None:
+    with desk.running(mount=desk.agent.socket) as container:
+        for command in (("get", "app/db"), ("status",), ("unlock", "--no-input")):
+            done = desk.inside(container, *command)
+            assert (done.returncode, done.stdout) == (6, b""), (command, done)
+    denied = desk.audited(event="connection", outcome="deny")
+    assert len(denied) >= 1
+    assert all(each["because"].startswith("peer_namespace") for each in denied)
+    assert all("container" in each["holder"] for each in denied)
+
+
+def test_a_mounted_folder_recovers_from_a_restart_and_a_mounted_file_says_it_is_stale(
+    desk: Desk,
+) -> None:
+    inside = "/run/secret-agent/app.sock"
+    desk.delegate(scope=["--allow", "app/*"])
+    with desk.running(mount=desk.folder, inside=inside) as folder, desk.running() as file:
+        assert desk.inside(folder, "get", "app/db").stdout == desk.value
+        assert desk.inside(file, "get", "app/db").stdout == desk.value
+        desk.agent.kill()
+        desk.agent.start()
+        stale = desk.inside(file, "get", "app/db")
+        desk.agent.unlock()
+        desk.delegate(scope=["--allow", "app/*"])
+        assert desk.inside(folder, "get", "app/db").stdout == desk.value
+        still = desk.inside(file, "get", "app/db")
+    for done in (stale, still):
+        assert (done.returncode, done.stdout) == (6, b"")
+        assert b"secret-agent.sock" in done.stderr
+
+
+def test_an_orderly_stop_removes_the_scopes_socket(desk: Desk) -> None:
+    desk.delegate(scope=["--allow", "app/*"])
+    assert desk.socket.exists()
+    assert desk.agent.stop() == 0
+    assert not desk.socket.exists()
+
+
+def test_two_containers_with_scopes_of_their_own_do_not_see_each_other(desk: Desk) -> None:
+    desk.delegate(scope=["--allow", "app/*"])
+    second = desk.folder / "other.sock"
+    made = ["delegate", "--allow", "other/*", "--socket", str(second)]
+    desk.agent.cli(*made, check=True)
+    with desk.running() as one, desk.running(mount=second) as two:
+        assert desk.inside(one, "get", "app/db").stdout == desk.value
+        assert desk.inside(two, "get", "other/key").stdout == desk.other
+        assert desk.inside(one, "get", "other/key").returncode == 5
+        assert desk.inside(two, "get", "app/db").returncode == 5
+        mine = json.loads(desk.inside(one, "leases", "--json", check=True).stdout)
+        assert [each["secret"] for each in mine if each["secret"] != "app/db"] == []
