@@ -28,11 +28,9 @@ SHELL_SCRIPTS = ("hook.bash", "hook.zsh", "hook.fish", "hook.sh", "direnv.sh")
 MAIN = f'''\
 """Entry of the one-file client."""
 
-import sys
+from {PACKAGE}.entry import run
 
-from {PACKAGE}.cli.main import main
-
-sys.exit(main(sys.argv[1:]))
+run()
 '''
 
 
