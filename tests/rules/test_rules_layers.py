@@ -30,8 +30,9 @@ RANK = {name: rank for rank, names in enumerate(TIERS) for name in names}
 
 # What of the client's package every part of the agent may lean on: words and values, no wire.
 SHARED = {"codec", "errors", "value", "references", "duration", "paths", "version"}
-# Who speaks the wire, and who needs the limits of a secret that are told beside the verbs.
-SPEAKERS = {"server", "daemon", "writes"}
+# Who speaks the wire.  Of its verbs' module others may have the limits of a secret, MAX_*.
+SPEAKERS = {"server", "daemon"}
+LIMITS = "secret_agent_client.messages.MAX_"
 
 # What the commands of every day import, beyond themselves.  `import X` of one of these costs more
 # than all of `secret-agent get`.
@@ -44,6 +45,11 @@ def _first(dotted: str, package: str) -> str | None:
     return rest.split(".")[0] if head == package and dot else None
 
 
+def _only_for_limits(name: str, every: list[str]) -> bool:
+    taken = [other for other in every if other.startswith(name + ".")]
+    return name == LIMITS.rpartition(".")[0] and all(each.startswith(LIMITS) for each in taken)
+
+
 def _agent_imports() -> list[tuple[str, str, str, str]]:
     """(where, importing part, imported package, imported part), for every import of ours."""
     found = []
@@ -51,7 +57,10 @@ def _agent_imports() -> list[tuple[str, str, str, str]]:
         part = _first(dotted, "secret_agent")
         if part is None:
             continue
+        every = [found_name for _, found_name in imports(path, dotted)]
         for line, name in imports(path, dotted):
+            if name.startswith(LIMITS) or _only_for_limits(name, every):
+                continue
             for package in SOURCE_ROOTS:
                 imported = _first(name, package)
                 if imported is not None:

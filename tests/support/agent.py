@@ -41,9 +41,9 @@ LIVE: "set[Home]" = set()
 class Home:
     """One SECRET_AGENT_HOME and the command line in it; no agent runs until one is started."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, base: Path | None = None) -> None:
         # Not pytest's tmp_path: a socket's path has 107 bytes at most.
-        self.path = Path(tempfile.mkdtemp(prefix="sa-"))
+        self.path = Path(tempfile.mkdtemp(prefix="sa-", dir=base))
         self.socket = self.path / "agent.sock"
         self.planted: list[bytes] = [PASSPHRASE]
         self.said: list[tuple[str, bytes]] = []
@@ -160,8 +160,10 @@ class Home:
 class Agent(Home):
     """A home whose agent is our own child, in the foreground."""
 
-    def __init__(self, *args: str, env: Mapping[str, str] | None = None) -> None:
-        super().__init__()
+    def __init__(
+        self, *args: str, env: Mapping[str, str] | None = None, base: Path | None = None
+    ) -> None:
+        super().__init__(base=base)
         self.args = args
         self.env = dict(env or {})
         self.process: subprocess.Popen[bytes] | None = None

@@ -1,0 +1,86 @@
+"""Measure everything and print a table; write the same as JSON.
+
+    .venv/bin/python tests/bench/run.py [--quick] [--json FILE] [GROUP…]
+
+Groups: processes, requests, start, memory, endings, running, secrets, leases.  Run it as root to
+have the memory figures too: the agent shows its memory to nobody else.  Every figure is a ratio to
+a reference that was measured in turns with it.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path[:0] = [
+    str(Path(__file__).parents[1]),
+    *(str(Path(__file__).parents[2] / name) for name in ("agent", "client")),
+]
+
+from bench import figures, scale
+from bench.measure import Figure, table
+from support.agent import Agent
+
+RESULTS = Path(__file__).parent / "results.json"
+
+
+def groups(folder: Path, agent: Agent, *, quick: bool) -> dict[str, Callable[[], list[Figure]]]:
+    """Name -> what measures it.  `quick` is for trying the measurement itself."""
+    rounds, for_s = (5, 0.5) if quick else (40, 5.0)
+    many = (1, 1_000, 10_000) if quick else (1, 1_000, 100_000)
+    held = (1, 1_000) if quick else (1, 1_000, 10_000)
+    return {
+        "processes": lambda: figures.whole_processes(agent, folder, rounds=rounds),
+        "requests": lambda: figures.requests(agent, folder, for_s=for_s),
+        "start": lambda: figures.start_and_unlock(folder, rounds=max(3, rounds // 4)),
+        "memory": lambda: figures.memory(agent, folder),
+        "endings": lambda: figures.endings(agent, rounds=rounds * 3),
+        "running": lambda: figures.running(agent, folder, rounds=max(3, rounds // 4)),
+        "secrets": lambda: scale.secrets(folder, counts=many, for_s=for_s),
+        "leases": lambda: scale.leases(folder, counts=held, for_s=for_s),
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Measure secret-agent against its references.")
+    parser.add_argument("--quick", action="store_true", help="few rounds")
+    parser.add_argument("--json", type=Path, default=RESULTS, metavar="FILE")
+    parser.add_argument("group", nargs="*", help="default: all of them")
+    args = parser.parse_args()
+    # Not /tmp, which is memory on many machines: the audit log is to be synced to a real disk.
+    folder = Path(tempfile.mkdtemp(prefix="sa-bench-", dir="/var/tmp"))
+    try:
+        measured = _measure(folder, args.group, quick=args.quick)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    print(table(measured))
+    machine = {
+        "python": platform.python_version(),
+        "kernel": platform.release(),
+        "cores": os.cpu_count(),
+    }
+    args.json.write_text(
+        json.dumps({"machine": machine, "figures": [each.as_json() for each in measured]}, indent=1)
+    )
+    return 0
+
+
+def _measure(folder: Path, wanted: list[str], *, quick: bool) -> list[Figure]:
+    measured: list[Figure] = []
+    with Agent(base=folder) as agent:
+        agent.unlock()
+        agent.call("set", {"name": figures.NAME, "fields": {"value": b"a secret's value"}})
+        for name, work in groups(folder, agent, quick=quick).items():
+            if not wanted or name in wanted:
+                print(f"measuring {name}", file=sys.stderr)
+                measured += work()
+    return measured
+
+
+if __name__ == "__main__":
+    sys.exit(main())
