@@ -1,0 +1,167 @@
+"""The leases that a run holds: renewed while its child lives, given back at its end.
+
+    renewed    at two thirds of their term, while the agent still prolongs them
+    lost       when the agent says that one ended, that it stops, or when it is gone: each is a Loss
+    given back at the end, so that they do not outlive the command
+
+Rules that hold here: an event about a lease that is not ours is no loss; `used-up` and `released`
+are none either (the value was given, and stays given); a lease whose end the agent never tells of
+(it hangs) is lost OVERDUE_S after its term.  Times are of CLOCK_BOOTTIME, which counts suspend.
+"""
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from secret_agent_client.errors import SecretAgentError, UnavailableError
+
+OVERDUE_S = 5.0  # seconds after its term at which a lease counts as ended without being told
+RENEW_AT = 2 / 3  # of the term; what Vault's agent does
+RETRY_S = 1.0  # seconds between two tries to renew while the agent does not answer
+ANSWER_S = 2.0  # seconds that the agent may take; the child's output waits meanwhile
+
+_NO_LOSS = frozenset({"used-up", "released"})
+_GONE = "the agent is gone"
+
+
+class Agent(Protocol):
+    """What is asked of a connection to the agent."""
+
+    def fileno(self) -> int: ...
+    def call(
+        self, verb: str, body: dict[str, Any] | None = None, *, deadline_s: float = 30.0
+    ) -> dict[str, Any]: ...
+    def next_event(self, timeout_s: float) -> dict[str, Any] | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """A secret that the child may not hold any more.  secret: None where it is all of them."""
+
+    secret: str | None
+    why: str
+
+
+@dataclass(slots=True)
+class _Held:
+    secret: str
+    term_s: float
+    expires: float
+    renew_at: float | None
+
+
+def boot_time() -> float:
+    """Seconds on the clock that goes on while the machine sleeps."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class Leases:
+    """The leases of one run."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent: Agent | None = agent
+        self._held: dict[str, _Held] = {}
+
+    @property
+    def ids(self) -> list[str]:
+        return list(self._held)
+
+    def fileno(self) -> int | None:
+        """What becomes readable when the agent says something; None once it is gone."""
+        return None if self._agent is None else self._agent.fileno()
+
+    def hold(self, secret: str, lease: Mapping[str, Any], now: float) -> None:
+        """Keep the lease that a `get` came with."""
+        term_s = float(lease["ttl_s"])
+        renew_at = now + term_s * RENEW_AT if lease["renewable"] else None
+        self._held[lease["id"]] = _Held(secret, term_s, now + term_s, renew_at)
+
+    @property
+    def deadline(self) -> float | None:
+        """When `take` has something to do although the agent is silent."""
+        if self._agent is None:
+            return None
+        return min(
+            (
+                held.expires + OVERDUE_S if held.renew_at is None else held.renew_at
+                for held in self._held.values()
+            ),
+            default=None,
+        )
+
+    def take(self, now: float) -> list[Loss]:
+        """Hear what the agent says and renew what is due; what was lost by that."""
+        if self._agent is None:
+            return []
+        try:
+            losses = self._hear(self._agent)
+            self._renew_due(self._agent, now)
+            # A reply to a renewal may have been read together with events.
+            losses += self._hear(self._agent)
+        except SecretAgentError:
+            return self._lose_all(_GONE)
+        return losses + self._overdue(now)
+
+    def forget(self) -> list[str]:
+        """The ids held until now, which are held no more; for a restart, which gets new ones."""
+        ids = self.ids
+        self._held.clear()
+        return ids
+
+    def release(self, ids: Iterable[str] | None = None) -> None:
+        """Give leases back, all by default.  An agent that does not hear it ends them with us."""
+        wanted = self.forget() if ids is None else list(ids)
+        try:
+            for at in range(0, len(wanted), 256):  # entries of a list on the wire
+                if self._agent is not None:
+                    part = wanted[at : at + 256]
+                    self._agent.call("release", {"leases": part}, deadline_s=ANSWER_S)
+        except SecretAgentError:
+            self._agent = None
+
+    def _hear(self, agent: Agent) -> list[Loss]:
+        losses: list[Loss] = []
+        while (event := agent.next_event(0)) is not None:
+            losses += self._heard(event["event"], event.get("body", {}))
+        return losses
+
+    def _heard(self, event: str, body: Mapping[str, Any]) -> list[Loss]:
+        if event == "agent-stopping":
+            return self._lose_all("the agent stops")
+        if event != "lease-ended":
+            return []
+        held = self._held.pop(str(body.get("lease")), None)
+        why = str(body.get("why"))
+        if held is None or why in _NO_LOSS:
+            return []
+        return [Loss(held.secret, why)]
+
+    def _lose_all(self, why: str) -> list[Loss]:
+        had = bool(self._held)
+        self._held.clear()
+        self._agent = None
+        return [Loss(None, why)] if had else []
+
+    def _renew_due(self, agent: Agent, now: float) -> None:
+        for lease_id, held in self._held.items():
+            if held.renew_at is not None and now >= held.renew_at:
+                self._renew(agent, lease_id, held, now)
+
+    def _renew(self, agent: Agent, lease_id: str, held: _Held, now: float) -> None:
+        body = {"lease": lease_id, "ttl_s": max(1, int(held.term_s))}
+        try:
+            reply = agent.call("renew", body, deadline_s=ANSWER_S)
+        except UnavailableError:
+            held.renew_at = now + RETRY_S if now < held.expires else None
+        except SecretAgentError:
+            held.renew_at = None  # the end of its term is told like any other
+        else:
+            left_s = float(reply["ttl_s"])
+            before, held.expires = held.expires, max(held.expires, now + left_s)
+            is_longer = held.expires > before + 1
+            held.renew_at = now + left_s * RENEW_AT if is_longer else None
+
+    def _overdue(self, now: float) -> list[Loss]:
+        late = [key for key, held in self._held.items() if now > held.expires + OVERDUE_S]
+        return [Loss(self._held.pop(key).secret, "expired") for key in late]
