@@ -16,7 +16,6 @@ import stat
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,14 +33,16 @@ run()
 '''
 
 
-def members() -> Iterator[tuple[str, bytes]]:
+def members() -> dict[str, bytes]:
     """Name and content of every file in the archive, in the order in which they are stored."""
-    yield "__main__.py", MAIN.encode()
     source = ROOT / "client"
-    for path in sorted(source.joinpath(PACKAGE).rglob("*.py")):
-        yield path.relative_to(source).as_posix(), path.read_bytes()
-    for name in sorted(SHELL_SCRIPTS):
-        yield f"{PACKAGE}/shell/{name}", (ROOT / "shell" / name).read_bytes()
+    found = {
+        path.relative_to(source).as_posix(): path.read_bytes()
+        for path in source.joinpath(PACKAGE).rglob("*.py")
+    }
+    for name in SHELL_SCRIPTS:
+        found[f"{PACKAGE}/shell/{name}"] = (ROOT / "shell" / name).read_bytes()
+    return {"__main__.py": MAIN.encode(), **dict(sorted(found.items()))}
 
 
 def archive(interpreter: str = INTERPRETER) -> bytes:
@@ -49,7 +50,7 @@ def archive(interpreter: str = INTERPRETER) -> bytes:
     buffer = io.BytesIO()
     buffer.write(b"#!" + interpreter.encode() + b"\n")
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as made:
-        for name, content in members():
+        for name, content in members().items():
             made.writestr(_entry(name), content)
     return buffer.getvalue()
 
