@@ -37,7 +37,7 @@ def read_json(data: bytes, *, stem: str) -> Imported:
     if len(data) > MAX_FILE:
         raise InvalidError(f"the JSON file has more than {MAX_FILE} bytes")
     result = Imported()
-    document = _load(data)
+    document = load_json(data)
     for item in document if isinstance(document, list) else [document]:
         if not isinstance(item, dict):
             raise InvalidError("the JSON file must hold an object, or a list of `op` items")
@@ -47,7 +47,8 @@ def read_json(data: bytes, *, stem: str) -> Imported:
     return result
 
 
-def _load(data: bytes) -> Any:
+def load_json(data: bytes) -> Any:
+    """The document.  Raises InvalidError with its place where it is none, or a key stands twice."""
     try:
         return json.loads(data, object_pairs_hook=_without_twins)
     except json.JSONDecodeError as error:
@@ -57,6 +58,20 @@ def _load(data: bytes) -> Any:
         raise InvalidError(f"the file is not UTF-8 at byte {error.start}") from None
     except RecursionError:
         raise InvalidError("the JSON file is nested too deep") from None
+
+
+def scalar(member: Any) -> SecretValue | None:
+    """The bytes of a scalar, or of {"base64": …}; None for anything else."""
+    try:
+        if isinstance(member, str):
+            return SecretValue(member.encode())
+        if isinstance(member, bool | int | float):
+            return SecretValue(json.dumps(member).encode())
+        if isinstance(member, dict) and list(member) == ["base64"]:
+            return SecretValue(base64.b64decode(member["base64"], validate=True))
+    except (UnicodeEncodeError, binascii.Error, TypeError, ValueError):
+        return None  # half a surrogate pair, or base64 that is none
+    return None
 
 
 def _without_twins(pairs: list[tuple[str, Any]]) -> Json:
@@ -103,7 +118,8 @@ def _read_op(item: Json, result: Imported) -> None:
         label = each.get("label") or each.get("id")
         if each["value"] and isinstance(label, str):
             pairs.append((label, SecretValue(each["value"].encode())))
-    result.take(Found(name, distinct_fields(pairs, result, name), name))
+    fields = distinct_fields(pairs, result, name)
+    result.take(Found(name, fields, name, type="login" if "password" in fields else None))
 
 
 def _read_vault(data: Json, result: Imported, stem: str) -> None:
@@ -123,7 +139,7 @@ def _read_folder(item: Json, result: Imported, path: tuple[str, ...]) -> None:
     for key, member in item.items():
         where = "/".join((*path, key))
         name = secret_name(where)
-        value = _value(member)
+        value = scalar(member)
         if not secret_name(key):
             result.leave(where, "its name has no usable character")
         elif value is not None:
@@ -139,7 +155,7 @@ def _read_folder(item: Json, result: Imported, path: tuple[str, ...]) -> None:
 def _fields(members: Json, result: Imported, where: str) -> dict[str, SecretValue]:
     pairs = []
     for key, member in members.items():
-        value = _value(member)
+        value = scalar(member)
         if value is None:
             result.leave(f"{where}#{key}", "neither a text, a number nor a truth value")
         else:
@@ -148,18 +164,4 @@ def _fields(members: Json, result: Imported, where: str) -> dict[str, SecretValu
 
 
 def _is_folder(member: Any) -> bool:
-    return isinstance(member, dict) and _value(member) is None
-
-
-def _value(member: Any) -> SecretValue | None:
-    """The bytes of a scalar, or of {"base64": …}; None for anything else."""
-    try:
-        if isinstance(member, str):
-            return SecretValue(member.encode())
-        if isinstance(member, bool | int | float):
-            return SecretValue(json.dumps(member).encode())
-        if isinstance(member, dict) and list(member) == ["base64"]:
-            return SecretValue(base64.b64decode(member["base64"], validate=True))
-    except (UnicodeEncodeError, binascii.Error, TypeError, ValueError):
-        return None  # half a surrogate pair, or base64 that is none
-    return None
+    return isinstance(member, dict) and scalar(member) is None

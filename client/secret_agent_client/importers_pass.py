@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 
 from secret_agent_client.errors import InvalidError, UnavailableError
-from secret_agent_client.importers import PRIMARY, Found, Imported, distinct_fields, secret_name
+from secret_agent_client.importers import Found, Imported, distinct_fields, secret_name
 from secret_agent_client.value import SecretValue
 
 MAX_FILES = 10_000
@@ -35,7 +35,7 @@ def read_pass(folder: str) -> Imported:
         elif content is None:
             result.leave(shown, "gpg does not open it")
         else:
-            result.take(Found(name, _fields(content, result, shown), shown))
+            result.take(Found(name, _fields(content, result, shown), shown, type="login"))
     return result
 
 
@@ -61,7 +61,7 @@ def _open(path: Path) -> bytes | None:
 
 def _fields(content: bytes, result: Imported, where: str) -> dict[str, SecretValue]:
     first, _, rest = content.partition(b"\n")
-    pairs = [(PRIMARY, SecretValue(first))]
+    pairs = [("password", SecretValue(first))]
     notes = []
     for line in rest.split(b"\n"):
         key, colon, value = line.partition(b":")

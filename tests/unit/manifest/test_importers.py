@@ -109,6 +109,7 @@ def test_an_op_item_is_read_by_the_labels_of_its_fields() -> None:
     assert _taken(result) == {
         "team-ops/acme-db--prod": {"username": "u", "password": "p", "one_time": "otpauth://x"}
     }
+    assert result.found["team-ops/acme-db--prod"].type == "login"
     assert result.left == [("team-ops/acme-db--prod", "a second field password")]
 
 
@@ -190,12 +191,12 @@ def test_a_real_pass_folder_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         subprocess.run(["gpgconf", "--kill", "all"], check=False, capture_output=True)
     assert _taken(result) == {
         "web/acme": {
-            "value": "hunter22",
+            "password": "hunter22",
             "user": "me",
             "url": "https://acme.test/",
             "notes": "https://x\nfree text",
         },
-        "plain": {"value": "s3cret"},
+        "plain": {"password": "s3cret"},
     }
     assert result.left == [("broken", "gpg does not open it")]
 
