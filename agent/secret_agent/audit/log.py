@@ -1,13 +1,14 @@
 """Append to the audit log: all who wait share one write and one sync; who is answered has its
 record on disk.
 
-One thread writes, woken through a queue and answering through trio's token, which costs less than
-a thread from trio's
-pool for each batch.  A record gets its place in the chain when its batch is written, so a batch
-that fails leaves no gap: the
-next begins where the last good one ended.  While writing fails every append fails; each tries
-anew, so that the log
-recovers by itself when the disk does.
+Records are chained in the trio thread, at the end of the turn in which they came, so that all
+requests of one turn are one batch; one thread does nothing but write and sync.  (A thread that also
+encodes fights with the loop for the interpreter: measured, a third of the throughput.)  While a
+batch is being written the next one gathers.
+
+A record gets its place in the chain when its batch is written, so a batch that fails leaves no gap:
+the next begins where the last good one ended.  While writing fails every append fails; each tries
+anew, so that the log recovers by itself when the disk does.
 """
 
 import json
@@ -43,6 +44,39 @@ class _Waiting:
         self.failure: str | None = None
 
 
+class _Batch:
+    """Records chained and encoded: what one write holds."""
+
+    def __init__(
+        self,
+        entries: list[_Waiting],
+        notes: list[dict[str, Any]],
+        seq: int,
+        prev: str,
+        wall_s: float,
+    ) -> None:
+        self.entries = entries
+        self.notes = len(notes)
+        self.failure: str | None = None
+        lines = []
+        for fields in notes:
+            record = encode(seq + 1, wall_s, prev, fields)
+            seq, prev = record.seq, record.digest
+            lines.append(record.line)
+        for entry in entries:
+            record = encode(seq + 1, wall_s, prev, entry.fields)
+            entry.place = seq, prev = record.seq, record.digest
+            lines.append(record.line)
+        self.seq, self.digest = seq, prev
+        self.data = b"\n".join(lines) + b"\n"
+
+    def answer(self) -> None:
+        """Tell all who wait."""
+        for entry in self.entries:
+            entry.failure = self.failure
+            entry.done.set()
+
+
 class AuditLog:
     """The log of one agent.  `append` may be called once `run` has started."""
 
@@ -55,8 +89,10 @@ class AuditLog:
         self._max_file = max_file
         self._seq, self._digest = 0, GENESIS
         self._file: LogFile | None = None
+        self._token: trio.lowlevel.TrioToken | None = None
         self._waiting: list[_Waiting] = []
-        self._wake = trio.Event()
+        self._busy = False  # a batch is being made or written
+        self._jobs: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
         self._notes: list[dict[str, Any]] = []
 
     @classmethod
@@ -86,7 +122,7 @@ class AuditLog:
         """(sequence number, digest) of the record, once it is durable.  Raises UnavailableError."""
         entry = _Waiting(fields)
         self._waiting.append(entry)
-        self._wake.set()
+        self._schedule()
         await entry.done.wait()
         if entry.failure is not None:
             raise UnavailableError(
@@ -95,21 +131,18 @@ class AuditLog:
         return entry.place
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Write batches until cancelled; what waits then is written before the end."""
-        jobs: queue.SimpleQueue[tuple[list[_Waiting], trio.Event] | None] = queue.SimpleQueue()
-        token = trio.lowlevel.current_trio_token()
-        thread = threading.Thread(target=self._work, args=(jobs, token), daemon=True)
+        """Write until cancelled; what waits at the end is written."""
+        self._token = trio.lowlevel.current_trio_token()
+        thread = threading.Thread(target=self._work, args=(self._token,), daemon=True)
         thread.start()
         task_status.started()
+        self._schedule()
         try:
-            while True:
-                await self._wake.wait()
-                await self._write_waiting(jobs)
+            await trio.sleep_forever()
         finally:
-            with trio.CancelScope(shield=True):
-                await self._write_waiting(jobs)
-            jobs.put(None)
+            self._jobs.put(None)
             thread.join()
+            self._write_last()
 
     def read(self, **criteria: Any) -> list[dict[str, Any]]:
         """Records, oldest first; see reading.read."""
@@ -120,47 +153,58 @@ class AuditLog:
             self._file.close()
             self._file = None
 
-    async def _write_waiting(
-        self, jobs: "queue.SimpleQueue[tuple[list[_Waiting], trio.Event] | None]"
-    ) -> None:
-        while self._waiting:
-            batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
-            written = trio.Event()
-            jobs.put((batch, written))
-            await written.wait()
-            for entry in batch:
-                entry.done.set()
-        self._wake = trio.Event()
+    def _schedule(self) -> None:
+        """Have a batch made at the end of this turn, unless one is being made or written."""
+        if not self._busy and self._token is not None and self._waiting:
+            self._busy = True
+            self._token.run_sync_soon(self._submit)
 
-    def _work(
-        self,
-        jobs: "queue.SimpleQueue[tuple[list[_Waiting], trio.Event] | None]",
-        token: trio.lowlevel.TrioToken,
-    ) -> None:
-        while (job := jobs.get()) is not None:
-            batch, written = job
-            self._write(batch)
-            token.run_sync_soon(written.set)
+    def _submit(self) -> None:
+        self._jobs.put(self._next_batch())
 
-    def _write(self, batch: list[_Waiting]) -> None:
-        """Chain and write a batch; in the thread."""
-        wall_s = self._clock.wall()
-        seq, digest = self._seq, self._digest
-        lines = []
-        for fields in [*self._notes, *(entry.fields for entry in batch)]:
-            record = encode(seq + 1, wall_s, digest, fields)
-            seq, digest = record.seq, record.digest
-            lines.append(record.line)
-        places = range(seq - len(batch) + 1, seq + 1)
+    def _next_batch(self) -> "_Batch":
+        """Chain what waits, behind the last record that is on disk."""
+        waiting, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
+        return _Batch(waiting, self._notes, self._seq, self._digest, self._clock.wall())
+
+    def _work(self, token: trio.lowlevel.TrioToken) -> None:
+        """The thread: writes one batch at a time."""
+        while (batch := self._jobs.get()) is not None:
+            batch.failure = self._try_to_put(batch.data)
+            token.run_sync_soon(self._written, batch)
+
+    def _written(self, batch: "_Batch") -> None:
+        """A batch was written or was not: move the head, answer, go on."""
+        self._busy = False
+        self.trouble = batch.failure
+        if batch.failure is None:
+            self._seq, self._digest = batch.seq, batch.digest
+            self._notes = self._notes[batch.notes :]
+        batch.answer()
+        self._schedule()
+
+    def _write_last(self) -> None:
+        """After the thread has ended: what it wrote but could not tell any more, and what still
+        waits.
+        """
+        self._seq, self._digest = self._end_on_disk()
+        if self._waiting or self._notes:
+            batch = self._next_batch()
+            batch.failure = self._try_to_put(batch.data)
+            self._written(batch)
+
+    def _try_to_put(self, data: bytes) -> str | None:
+        """Why the data could not be written, or None."""
         try:
-            self._put(b"\n".join(lines) + b"\n")
+            self._put(data)
         except (OSError, InvalidError) as error:
-            self._fail(batch, error)
-            return
-        self._seq, self._digest, self._notes = seq, digest, []
-        self.trouble = None
-        for entry, place, line in zip(batch, places, lines[-len(batch) :], strict=True):
-            entry.place = (place, _digest_in(line))
+            # After a failed sync what the kernel holds of the file cannot be trusted: the next
+            # attempt begins with a new descriptor.
+            self.close()
+            if isinstance(error, InvalidError):
+                return error.message
+            return error.strerror or "I/O error"
+        return None
 
     def _put(self, data: bytes) -> None:
         if self._file is None:
@@ -186,15 +230,6 @@ class AuditLog:
             )
             path.unlink()
 
-    def _fail(self, batch: list[_Waiting], error: OSError | InvalidError) -> None:
-        reason = error.message if isinstance(error, InvalidError) else error.strerror or "I/O error"
-        self.trouble = reason
-        for entry in batch:
-            entry.failure = reason
-        # After a failed sync what the kernel holds of the file cannot be trusted: begin with a new
-        # descriptor.
-        self.close()
-
     def _begin(self) -> None:
         """Take up the chain where the last good line ends, a torn one moved aside."""
         self._file = LogFile(self.folder)
@@ -209,25 +244,26 @@ class AuditLog:
                     "because": f"a line that a crash left half written was moved to {aside.name}",
                 }
             )
-            last = self._file.last_line()
+        self._seq, self._digest = self._end_on_disk()
+
+    def _end_on_disk(self) -> tuple[int, str]:
+        """(sequence number, digest) of the last record.  Raises InvalidError where it was
+        altered.
+        """
+        last = self._file.last_line() if self._file is not None else b""
         if not last:
             last = self._last_of_full_files()
-        if last:
-            self._take_up(last.rstrip(b"\n"))
+        return self._taken_up(last.rstrip(b"\n")) if last else (0, GENESIS)
 
     def _last_of_full_files(self) -> bytes:
         full = files_of(self.folder)[:-1]
         return full[-1].read_bytes().splitlines(keepends=True)[-1] if full else b""
 
-    def _take_up(self, line: bytes) -> None:
+    def _taken_up(self, line: bytes) -> tuple[int, str]:
         record, digests = decode(line), digest_of(line)
         if record is None or digests is None or digests[0] != digests[1]:
             raise InvalidError(
                 f"the last record of {self.path} was altered",
                 remedy=f"mv {self.path} {self.path}.altered",
             )
-        self._seq, self._digest = record["seq"], digests[0]
-
-
-def _digest_in(line: bytes) -> str:
-    return line[-66:-2].decode()
+        return record["seq"], digests[0]

@@ -51,7 +51,7 @@ class Connection:
 
     def __init__(
         self,
-        sock: trio.socket.SocketType,
+        sock: socket.socket,
         peer: Peer,
         handlers: dict[str, Handler],
         *,
@@ -117,20 +117,28 @@ class Connection:
 
     async def _receive(self) -> bool:
         """Feed what has come; False at the end of the stream or of the peer's time."""
-        wait_s = FRAME_S if self._decoder.holds_partial else None
-        if not self._greeted:
-            wait_s = HELLO_S
-        with trio.move_on_after(float("inf") if wait_s is None else wait_s):
+        if self._greeted and not self._decoder.holds_partial:
+            return await self._receive_once()
+        with trio.move_on_after(FRAME_S if self._greeted else HELLO_S):
+            return await self._receive_once()
+        return False
+
+    async def _receive_once(self) -> bool:
+        await trio.lowlevel.checkpoint()  # a peer that always has more must not keep the others out
+        while True:
             try:
-                data, ancillary, _, _ = await self._sock.recvmsg(
+                data, ancillary, _, _ = self._sock.recvmsg(
                     RECEIVE, _ANCILLARY, socket.MSG_CMSG_CLOEXEC
                 )
+            except BlockingIOError:
+                await trio.lowlevel.wait_readable(self._sock)
+                continue
             except OSError:
                 return False
-            self._keep_descriptors(ancillary)
+            if ancillary:
+                self._keep_descriptors(ancillary)
             self._decoder.feed(data)
             return bool(data)
-        return False
 
     def _keep_descriptors(self, ancillary: list[tuple[int, int, bytes]]) -> None:
         for level, kind, data in ancillary:
@@ -234,12 +242,28 @@ class Connection:
 
     async def _send(self, data: bytes) -> None:
         """Send all or close: a reply in pieces with another between them would be no reply."""
-        view = memoryview(data)
+        sent = 0
+        if not self._writing.locked():
+            try:
+                sent = self._sock.send(data)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                self.closing.cancel()
+                return
+        if sent < len(data):
+            await self._send_slowly(memoryview(data)[sent:])
+
+    async def _send_slowly(self, left: memoryview) -> None:
+        """Send to a peer that does not read as fast as it is told; others' turns come in between."""
         with trio.move_on_after(WRITE_S) as deadline:
             async with self._writing:
-                while view:
+                while left:
+                    await trio.lowlevel.wait_writable(self._sock)
                     try:
-                        view = view[await self._sock.send(view) :]
+                        left = left[self._sock.send(left) :]
+                    except BlockingIOError:
+                        continue
                     except OSError:
                         self.closing.cancel()
                         return

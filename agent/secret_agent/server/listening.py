@@ -90,6 +90,7 @@ class Listening:
                 # Out of descriptors, or a peer that hung up at once: let others end, then go on.
                 await trio.sleep(REST_S)
                 continue
+            accepted.setblocking(False)
             nursery.start_soon(self._serve, accepted, scope)
 
     async def _serve(self, accepted: socket.socket, scope: Scope | None) -> None:
@@ -101,13 +102,11 @@ class Listening:
                 self._refused(None, error.message, scope_id)
                 return
             try:
-                await self._serve_peer(trio.socket.from_stdlib_socket(accepted), peer, scope)
+                await self._serve_peer(accepted, peer, scope)
             finally:
                 peer.close()
 
-    async def _serve_peer(
-        self, sock: trio.socket.SocketType, peer: Peer, scope: Scope | None
-    ) -> None:
+    async def _serve_peer(self, sock: socket.socket, peer: Peer, scope: Scope | None) -> None:
         scope_id = None if scope is None else scope.id
         try:
             holder = peer.identify(scope=scope_id)
