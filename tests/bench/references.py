@@ -28,7 +28,9 @@ def ssh_agent(folder: Path) -> Iterator[SshAgent]:
     """ssh-agent in the foreground, a key added."""
     path = folder / "ssh.sock"
     process = subprocess.Popen(
-        [need("ssh-agent"), "-D", "-a", str(path)], stdout=subprocess.DEVNULL
+        [need("ssh-agent"), "-D", "-a", str(path)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     try:
         while not path.exists():
@@ -113,23 +115,18 @@ def password_store(folder: Path) -> Iterator[dict[str, str]]:
         "GNUPGHOME": str(home),
         "PASSWORD_STORE_DIR": str(folder / "store"),
     }
-    quiet = {"env": environment, "check": True, "capture_output": True}
-    make = [
-        "--batch",
-        "--pinentry-mode",
-        "loopback",
-        "--passphrase",
-        "",
-        "--quick-gen-key",
-        "bench",
-    ]
+    make = ["--batch", "--pinentry-mode", "loopback", "--passphrase", "", "--quick-gen-key"]
     try:
-        subprocess.run([need("gpg"), *make], **quiet)  # type: ignore[call-overload]  # a dict of options
-        subprocess.run([need("pass"), "init", "bench"], **quiet)  # type: ignore[call-overload]  # as above
-        subprocess.run([need("pass"), "insert", "-m", "bench"], input=b"value", **quiet)  # type: ignore[call-overload]  # as above
+        _quietly([need("gpg"), *make, "bench"], environment)
+        _quietly([need("pass"), "init", "bench"], environment)
+        _quietly([need("pass"), "insert", "-m", "bench"], environment, b"value")
         yield environment
     finally:
         subprocess.run([need("gpgconf"), "--kill", "all"], env=environment, check=False)
+
+
+def _quietly(command: list[str], environment: dict[str, str], said: bytes = b"") -> None:
+    subprocess.run(command, env=environment, input=said, capture_output=True, check=True)
 
 
 def gpg_agent_pid(environment: dict[str, str]) -> int:

@@ -17,14 +17,12 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-sys.path[:0] = [
-    str(Path(__file__).parents[1]),
-    *(str(Path(__file__).parents[2] / name) for name in ("agent", "client")),
-]
+_ROOT = Path(__file__).parents[2]
+sys.path[:0] = [str(_ROOT / "tests"), str(_ROOT / "agent"), str(_ROOT / "client")]
 
-from bench import figures, scale
-from bench.measure import Figure, table
-from support.agent import Agent
+from bench import figures, scale  # noqa: E402  # found by what the lines above say
+from bench.measure import Figure, table  # noqa: E402  # as above
+from support.agent import Agent  # noqa: E402  # as above
 
 RESULTS = Path(__file__).parent / "results.json"
 
@@ -53,7 +51,7 @@ def main() -> int:
     parser.add_argument("group", nargs="*", help="default: all of them")
     args = parser.parse_args()
     # Not /tmp, which is memory on many machines: the audit log is to be synced to a real disk.
-    folder = Path(tempfile.mkdtemp(prefix="sa-bench-", dir="/var/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="sa-bench-", dir="/var/tmp"))  # a private folder in it
     try:
         measured = _measure(folder, args.group, quick=args.quick)
     finally:

@@ -4,10 +4,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from secret_agent.store.database import Store
-
 from bench.load import closed_loop
 from bench.measure import Figure
+from secret_agent.store.database import Store
 from secret_agent_client.wire import Decoder, encode
 from support.agent import PASSPHRASE, Agent
 
@@ -61,22 +60,13 @@ def _name(number: int) -> str:
 
 
 def _fill(agent: Agent, count: int) -> None:
-    """Write secrets with no agent in between, and without a sync for each."""
+    """Write secrets with no agent in between, in one transaction."""
+    agent.unlock()
     agent.stop()
-    store = Store.create(agent.path / "store.db", PASSPHRASE, clock_wall=time.time)
-    store.without_syncs_for_tests()
-    for number in range(count):
-        store.put(
-            _name(number),
-            "",
-            {"value": b"value of a secret"},
-            type="generic",
-            note=None,
-            by="bench",
-            expires_at=None,
-            rotate_due=None,
-            merge=False,
-        )
+    store = Store.unlock(agent.path / "store.db", PASSPHRASE, clock_wall=time.time)
+    with store.batch():
+        for number in range(count):
+            store.put(_name(number), "", {"value": b"a secret's value"}, type="generic", by="bench")
     store.close()
     agent.start()
 
