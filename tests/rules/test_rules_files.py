@@ -112,7 +112,10 @@ def test_every_exemption_of_the_linter_has_its_reason() -> None:
 
 
 def test_tests_do_not_sleep() -> None:
-    """A sleep is a race written down: wait for the thing itself, with a deadline."""
+    """A sleep is a race written down: wait for the thing itself, with a deadline.
+
+    Under a virtual clock trio.sleep takes no time and is none.
+    """
     sleeping = re.compile(r"\b(?:time|trio)\.sleep\(")
     found = [
         f"{shown(path)}:{number}"
@@ -120,6 +123,7 @@ def test_tests_do_not_sleep() -> None:
         if "tests" in path.parts and "bench" not in path.parts
         for number, line in enumerate(path.read_text().splitlines(), 1)
         if sleeping.search(line) and "re.compile" not in line
+        if not ("trio.sleep" in line and "autojump_clock" in path.read_text())
     ]
     assert found == []
 
