@@ -194,10 +194,8 @@ def _report_page() -> list[Protection]:
 
 
 def _report_environment(keep: Collection[str]) -> Protection:
-    """Look at the block that the agent was started with; names alone are told, never values."""
-    with open("/proc/self/environ", "rb") as file:  # noqa: PTH123  # a file of the kernel
-        entries = [os.fsdecode(entry) for entry in file.read().split(b"\0") if entry]
-    names = {entry.partition("=")[0]: "" for entry in entries}
+    """Look at the block that the agent was started with; not even names are told."""
+    names = {name.partition("=")[0]: "" for name in _initial_environment()}
     extra = len(names) - len(clean_environment(names, keep=keep))
     return Protection(
         "clean-environment",
@@ -221,6 +219,20 @@ def _report_files() -> Protection:
         soft == hard or soft >= MAX_FILES,
         f"{soft} descriptors may be open: one a watched process, four a connection",
     )
+
+
+def _initial_environment() -> list[str]:
+    """What /proc/self/environ shows, read where it lies.
+
+    A process that is not dumpable may not open its own (the file is root's then), but the bounds of
+    the block stand in its stat (fields 50 and 51, proc_pid_stat(5)).
+    """
+    with open("/proc/self/stat", "rb") as file:  # noqa: PTH123  # a file of the kernel
+        fields = file.read().rpartition(b") ")[2].split()
+    start, end = int(fields[47]), int(fields[48])
+    return [
+        os.fsdecode(entry) for entry in ctypes.string_at(start, end - start).split(b"\0") if entry
+    ]
 
 
 def _vm_flags(address: int) -> frozenset[str]:

@@ -205,27 +205,30 @@ def need_user_namespaces() -> str:
 
 
 def in_new_pid_namespace(
-    script: str, *, descriptor: int | None = None, mount_proc: bool = True
+    *arguments: str, descriptor: int | None = None, mount_proc: bool = True
 ) -> str:
-    """Run Python as root of a pid namespace of its own; its output.
+    """Run Python with these arguments as root of a pid namespace of its own; its output.
 
-    Inside, `/proc/sys/kernel/ns_last_pid` lets the script choose the next pid.  The agent's and the
-    tests' packages can be imported.  `descriptor` is inherited; its number is the one argument.
+    The agent's and the tests' packages can be imported.  `descriptor` is inherited, and its number
+    is the last argument.
     """
     proc = ["--mount-proc"] if mount_proc else []
     passed = () if descriptor is None else (descriptor,)
-    path = os.pathsep.join(entry for entry in sys.path if entry)
     done = subprocess.run(
         [
             need_user_namespaces(), "--user", "--map-root-user", "--pid", "--fork",
-            *proc, "--kill-child", sys.executable, "-c", script, *map(str, passed),
+            *proc, "--kill-child", sys.executable, *arguments, *map(str, passed),
         ],
-        pass_fds=passed,
-        env={**os.environ, "PYTHONPATH": path},
-        capture_output=True, text=True, timeout=DEADLINE_S, check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)},
+        pass_fds=passed, capture_output=True, text=True, timeout=DEADLINE_S, check=False,
     )  # fmt: skip  # a command line
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def recycle(case: str, rung: str) -> str:
+    """Play a case of support/recycle.py; what became of the impostor."""
+    return in_new_pid_namespace("-m", "support.recycle", case, rung)
 
 
 def kill_stranger(pid: int) -> None:

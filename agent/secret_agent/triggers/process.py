@@ -130,6 +130,8 @@ class ProcessWatcher:
 
     def _begin(self, key: ProcessKey, opener: Opener) -> _Watched:
         """Open and enter the pidfd of a process."""
+        if self._epoll.closed:
+            raise UnavailableError("no process can be watched: the agent is stopping")
         pidfd = opener(key)
         try:
             self._epoll.register(pidfd, select.EPOLLIN)

@@ -85,7 +85,7 @@ except DeniedError as error:
     print(error.message)
 """
     door.start(door.command())
-    told = in_new_pid_namespace(script, descriptor=door.fileno())
+    told = in_new_pid_namespace("-c", script, descriptor=door.fileno())
     assert told == "the process that connected is outside the agent's pid namespace\n"
 
 
@@ -98,7 +98,7 @@ try:
 except UnavailableError as error:
     print(error.message, error.remedy, sep="|")
 """
-    told = in_new_pid_namespace(script, mount_proc=False)
+    told = in_new_pid_namespace("-c", script, mount_proc=False)
     assert told == (
         "peers cannot be identified: /proc belongs to another pid namespace"
         "|mount -t proc proc /proc\n"
