@@ -10,6 +10,7 @@ import pytest
 from support.agent import Agent
 from support.real import need
 from support.scoped import INSIDE, build_client, short_folder
+from support.trail import following
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
@@ -68,9 +69,7 @@ def test_a_delegate_that_is_killed_takes_its_scope_and_its_sandbox_with_it(
 ) -> None:
     shell = sandbox(socket, client)[:-1]
     made = ["delegate", "--allow", "app/*", "--socket", str(socket), "--"]
-    with unlocked.connect() as peer:
-        peer.hello()
-        peer.call("events")
+    with following(unlocked) as trail:
         process = subprocess.Popen(
             [sys.executable, "-m", "secret_agent_client", *made, *shell, "sh", "-c", _STAY],
             env=unlocked.environment(),
@@ -80,8 +79,7 @@ def test_a_delegate_that_is_killed_takes_its_scope_and_its_sandbox_with_it(
         assert process.stdout is not None
         assert process.stdout.readline() == b"up\n"
         process.kill()
-        while peer.next_event()["event"] != "scope-ended":
-            pass
+        trail.wait_for(event="scope", action="end", because="process-gone")
         assert process.stdout.read() == b"", "the sandbox has ended when its output has"
         process.stdout.close()
         process.wait()

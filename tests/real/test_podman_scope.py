@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from support.container_fixtures import desk, engine
-from support.peer import Peer
 from support.scoped import Desk, host_uid
+from support.trail import following
 
 __all__ = ["desk", "engine"]
 pytestmark = [pytest.mark.real, pytest.mark.slow]
@@ -89,26 +89,21 @@ def test_uses_are_counted(desk: Desk) -> None:
         assert (spent.returncode, spent.stdout) == (8, b"")
 
 
-@pytest.mark.parametrize("end", ["ttl", "revoke", "lock"])
-def test_the_scope_dies_and_the_container_learns_why(desk: Desk, end: str) -> None:
-    with Peer(desk.agent.socket) as peer:
-        peer.hello()
-        peer.call("events")
-        ttl = "2s" if end == "ttl" else "1h"
-        desk.delegate(scope=["--allow", "app/*", "--ttl", ttl])
+_ENDS = {"ttl": "expired", "revoke": "revoked", "lock": "locked"}
+
+
+@pytest.mark.parametrize("end", _ENDS)
+def test_a_scope_ends_with_its_time_its_revocation_and_the_session(desk: Desk, end: str) -> None:
+    with following(desk.agent) as trail:
+        desk.delegate(scope=["--allow", "app/*", "--ttl", "1s" if end == "ttl" else "1h"])
         if end == "lock":
             desk.agent.cli("lock", check=True)
         elif end == "revoke":
             (scope,) = json.loads(desk.agent.cli("scopes", "--json").stdout)
             desk.agent.cli("revoke", scope["id"], check=True)
-        _await_scope_end(peer)
-    assert not desk.socket.exists()
+        trail.wait_for(event="scope", action="end", because=_ENDS[end])
     assert json.loads(desk.agent.cli("scopes", "--json").stdout) == []
-
-
-def _await_scope_end(peer: Peer) -> None:
-    while peer.next_event()["event"] != "scope-ended":
-        pass
+    assert not desk.socket.exists()
 
 
 def test_a_container_left_running_gets_nothing_once_its_scope_has_ended(desk: Desk) -> None:
