@@ -26,6 +26,11 @@ def primary_field(kind: str) -> str:
     return _PRIMARY.get(kind, "value")
 
 
+def type_with_plain(field: str) -> str | None:
+    """A type in which that field is not sensitive."""
+    return next((kind for kind, fields in _PLAIN.items() if field in fields), None)
+
+
 def is_plain_field(kind: str, field: str) -> bool:
     """Whether the type marks the field as not sensitive."""
     return field in _PLAIN.get(kind, frozenset())

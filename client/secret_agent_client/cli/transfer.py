@@ -138,9 +138,9 @@ def _environment(report: Report, imported: Imported, stage: str | None) -> dict[
 
 def _usable(name: str, imported: Imported) -> bool:
     try:
-        check_variable(name, "the manifest")
+        check_variable(name, "secrets.toml")
     except SecretAgentError as error:
-        imported.leave(name, f"not in the manifest: {error.message}")
+        imported.leave(name, f"not in {error.message}")
         return False
     return True
 

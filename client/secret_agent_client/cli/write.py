@@ -18,8 +18,19 @@ from secret_agent_client.connection import Connection
 from secret_agent_client.errors import InvalidError, LockedError, NotFoundError, UsageError
 from secret_agent_client.importers_json import load_json, scalar
 from secret_agent_client.messages import MAX_VALUE
-from secret_agent_client.references import Reference, check_field, check_stage, parse_reference
-from secret_agent_client.type_fields import DEFAULT_TYPE, is_plain_field, primary_field
+from secret_agent_client.references import (
+    SCHEME,
+    Reference,
+    check_field,
+    check_stage,
+    parse_reference,
+)
+from secret_agent_client.type_fields import (
+    DEFAULT_TYPE,
+    is_plain_field,
+    primary_field,
+    type_with_plain,
+)
 
 MAX_JSON = 4 * 1024 * 1024  # bytes; two thirds of it hold the largest secret in base64
 
@@ -40,6 +51,9 @@ def _configure_set(parser: ArgumentParser) -> None:
     parser.add_argument("--stage", metavar="S", help="the stage that this version is for")
     parser.add_argument("--note", metavar="TEXT", help="a note, kept with the version, not secret")
     parser.add_argument("--json", action="store_true", help="what was written, as JSON")
+    # A FIELD=VALUE may stand among the options, and a value that somebody typed there must get the
+    # explanation of why that is not taken.
+    parser.parse_args = parser.parse_intermixed_args  # type: ignore[method-assign]  # see above
 
 
 def _set(args: Namespace, out: Output) -> int:
@@ -108,17 +122,19 @@ def _plain_pair(word: str, reference: Reference) -> tuple[str, str]:
     if not equals:
         raise UsageError(
             "a value is never an argument: every process on this machine could read it",
-            remedy=f"secret-agent set {reference} --stdin",
+            remedy=f"secret-agent set {short(reference)} --stdin",
         )
     return check_field(field), value
 
 
 def _refuse_sensitive(kind: str, field: str, reference: Reference) -> None:
     if not is_plain_field(kind, field):
+        better = type_with_plain(field) if kind == DEFAULT_TYPE else None
+        option = f"--type {better} {field}=…" if better else f"--field {field}"
         raise UsageError(
             f"{field} is a sensitive field of the type {kind}, so its value cannot be an "
             "argument: every process on this machine could read it",
-            remedy=f"secret-agent set {reference.name} --field {field}",
+            remedy=f"secret-agent set {reference.name} {option}",
         )
 
 
@@ -135,6 +151,11 @@ def _known(connection: Connection, args: Namespace, reference: Reference) -> tup
     if known.get("type") == kind:
         return kind, known["primary"]
     return kind, primary_field(kind)
+
+
+def short(reference: Reference) -> str:
+    """The reference as people type it."""
+    return str(reference).removeprefix(SCHEME)
 
 
 def _body(args: Namespace, reference: Reference, kind: str) -> dict[str, Any]:
@@ -198,7 +219,7 @@ def _asked(args: Namespace, reference: Reference, field: str) -> bytes:
     if not may_prompt(args):
         raise UsageError(
             f"there is no terminal to ask for {field} at",
-            remedy=f"secret-agent set {Reference(reference.name, field=field)} --stdin",
+            remedy=f"secret-agent set {short(Reference(reference.name, field=field))} --stdin",
         )
     value = read_passphrase(f"{reference.name}#{field}: ", confirm=False)
     return bytes(value)
