@@ -6,6 +6,7 @@ numbers, never a value.
 """
 
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 
 from secret_agent.store.keys import Keys
 from secret_agent.store.rows import Row, open_fields, open_meta, wipe_fields
@@ -34,14 +35,21 @@ class Examiner:
         found = self._describe_all(broken)
         missing = tally.rows - count.rows
         if missing > 0:
-            found.append(f"{missing} {_rows(missing)} that were written are missing")
+            found.append(f"rows are missing: {missing} of the {tally.rows} that were written")
         if missing < 0:
-            found.append(f"{-missing} {_rows(-missing)} were added that no longer belong to it")
+            found.append(
+                f"rows were added: {-missing} more than the {tally.rows} that were written"
+            )
         return "; ".join(found) or "a row was put back from an older copy"
 
     def explain_row(self, row: Row) -> str:
         """Why one row does not open."""
-        return self._describe(row, self._database.marks())
+        with closing(self._database.marks()) as places:
+            home = self._home_of(row, places)
+        if home is not None:
+            return f"{self._label(row)} was swapped: it holds what belongs to {self._label(home)}"
+        part = "fields were" if self._meta_opens(row) else "metadata was"
+        return f"{self._label(row)}: its {part} altered"
 
     def damage(self) -> tuple[str, ...]:
         """One sentence for each of the first rows that do not open."""
@@ -57,15 +65,7 @@ class Examiner:
         return broken
 
     def _describe_all(self, broken: list[Row]) -> list[str]:
-        places = [(row.key, row.mark) for row in broken]
-        return [self._describe(row, places) for row in broken]
-
-    def _describe(self, row: Row, places: Iterable[Place]) -> str:
-        home = self._home_of(row, places)
-        if home is not None:
-            return f"{self._label(row)} was swapped: it holds what belongs to {self._label(home)}"
-        part = "fields were" if self._meta_opens(row) else "metadata was"
-        return f"{self._label(row)}: its {part} altered"
+        return [self.explain_row(row) for row in broken]
 
     def _home_of(self, row: Row, places: Iterable[Place]) -> Row | None:
         """The row to which the texts of this one belong, moved with or without their seal."""
@@ -111,7 +111,3 @@ def every_row(database: Database, *, bodies: bool = True) -> Iterator[Row]:
 def label(name: str, stage: str) -> str:
     """How a secret is called in a message."""
     return f"{name} in stage {stage}" if stage else name
-
-
-def _rows(count: int) -> str:
-    return "row" if count == 1 else "rows"

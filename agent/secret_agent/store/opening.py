@@ -7,6 +7,7 @@ what it finds.  Whatever fails, every key is overwritten and every file closed.
 
 import shlex
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -154,7 +155,8 @@ def _prove(place: Place, opened: Opened) -> None:
         raise InvalidError(
             "the store was altered: a key slot was put back, removed or added behind the tally"
         )
-    count = Count.of(keys.digest, opened.database.marks())
+    with closing(opened.database.marks()) as marks:
+        count = Count.of(keys.digest, marks)
     if not agrees(tally, count):
         examiner = Examiner(opened.database, keys, opened.header.store_id)
         raise InvalidError(

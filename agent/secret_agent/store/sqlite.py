@@ -8,7 +8,7 @@ that we open is exactly ours, or nothing of it is used. Only this file knows SQL
 """
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from hmac import compare_digest
 from pathlib import Path
@@ -143,10 +143,15 @@ class Database:
 
     # versions
 
-    def marks(self) -> Iterator[tuple[bytes, bytes]]:
-        """(key, mark) of every row, in the order in which the table's tree holds them."""
+    def marks(self) -> Generator[tuple[bytes, bytes], None, None]:
+        """(key, mark) of every row, in the order in which the table's tree holds them.
+
+        Close it where you leave early: an open reading would hold up `scrub`.
+        """
         with _explained(self._path):
-            yield from self._sqlite.execute("SELECT key, mark FROM version")
+            for pair in self._sqlite.execute("SELECT key, mark FROM version"):  # noqa: UP028  # see below
+                # Not `yield from`: that would close the cursor of a database which may be closed.
+                yield pair
 
     def row(self, key: bytes) -> Row | None:
         """One row by its key."""

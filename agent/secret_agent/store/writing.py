@@ -56,7 +56,7 @@ def purge(ledger: Ledger, opened: Opened, name: str, stage: str, version: int | 
     for row, _ in chosen:
         ledger.delete(row)
     if chosen and kept and chosen[-1] is rows[-1]:
-        _remember_number(ledger, opened, kept[-1], chosen[-1][0].version + 1)
+        _remember_number(ledger, opened, kept[-1], _number_after(*chosen[-1]))
     _lose(ledger, before=_live(rows), after=_live(kept))
     return [row.version for row, _ in chosen]
 
@@ -101,9 +101,7 @@ def _slot(opened: Opened, kind: Kind) -> Slot:
 
 def _next_version(opened: Opened, prefix: bytes) -> int:
     newest = opened.database.newest(prefix)
-    if newest is None:
-        return 1
-    return max(newest.version + 1, reading.meta(opened, newest).next_version)
+    return 1 if newest is None else _number_after(newest, reading.meta(opened, newest))
 
 
 def _rows(opened: Opened, name: str, stage: str) -> list[tuple[Row, Meta | None]]:
@@ -121,13 +119,17 @@ def _lose(ledger: Ledger, *, before: int, after: int) -> None:
         ledger.count_secrets(-1)
 
 
+def _number_after(row: Row, meta: Meta | None) -> int:
+    """The least number that the version after this one may have."""
+    return max(row.version + 1, 0 if meta is None else meta.next_version)
+
+
 def _remember_number(
     ledger: Ledger, opened: Opened, newest: tuple[Row, Meta | None], number: int
 ) -> None:
     """A purged version's number is not given again: `?version=3` would then mean another value."""
     row, meta = newest
     if meta is not None:
-        number = max(number, meta.next_version)
         new = reseal_meta(
             opened.keys, opened.header.store_id, row, replace(meta, next_version=number)
         )
