@@ -12,7 +12,7 @@ from secret_agent.policy.rules import Failed, Policy, Rule
 def decide(policy: Policy, request: Request) -> Decision:
     """The decision, and why."""
     allowing: list[Rule] = []
-    for rule in policy.about(request.secret):
+    for rule in policy.about(request):
         if rule.failed(request):
             continue
         if rule.effect == "deny":

@@ -63,15 +63,22 @@ def load_policy(path: Path) -> Policy:
         return BUILT_IN
     except OSError as error:
         raise InvalidError(f"{path} cannot be read: {error.strerror}") from None
-    with open(descriptor, "rb") as file:  # noqa: PTH123  # a descriptor that was opened with care
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode) or found.st_uid not in (os.geteuid(), 0):
-            raise InvalidError(f"{path} is not a file of ours", remedy=f"ls -l {path}")
-        if found.st_mode & 0o022:
-            raise InvalidError(f"{path} can be written by others", remedy=f"chmod go-w {path}")
-        text = file.read(MAX_POLICY + 1)
+    try:
+        text = _read_checked(path, descriptor)
+    finally:
+        os.close(descriptor)
     if len(text) > MAX_POLICY:
         raise InvalidError(f"{path} has more than {MAX_POLICY} bytes")
     from secret_agent.policy.parse import parse_policy
 
     return parse_policy(text, source=str(path))
+
+
+def _read_checked(path: Path, descriptor: int) -> bytes:
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode) or found.st_uid not in (os.geteuid(), 0):
+        raise InvalidError(f"{path} is not a file of ours", remedy=f"ls -l {path}")
+    if found.st_mode & 0o022:
+        raise InvalidError(f"{path} can be written by others", remedy=f"chmod go-w {path}")
+    with os.fdopen(os.dup(descriptor), "rb") as file:
+        return file.read(MAX_POLICY + 1)

@@ -153,12 +153,12 @@ class Policy:
                 index.setdefault(segment, []).append(rule)
         return {segment: tuple(rules) for segment, rules in index.items()}
 
-    def about(self, secret: str | None) -> tuple[Rule, ...]:
-        """The rules that may be about a secret; for None all of them."""
-        if secret is None:
+    def about(self, request: Request) -> tuple[Rule, ...]:
+        """The rules that may be about a request: by its secret's name, where that counts."""
+        if request.secret is None or request.action not in ON_SECRETS:
             return self.rules
         index = self.by_segment
-        return index.get(secret.partition("/")[0], ()) + index.get(None, ())
+        return index.get(request.secret.partition("/")[0], ()) + index.get(None, ())
 
 
 def limits_as_json(limits: Limits) -> dict[str, Any]:
@@ -177,7 +177,7 @@ def _segments(rule: Rule) -> set[str | None]:
 
 
 def _path_fits(globs: tuple[str, ...], path: str) -> bool:
-    return any(glob_matches(glob, path) for glob in globs)
+    return path != "" and any(glob_matches(glob, path) for glob in globs)
 
 
 def _contained(holder: Holder) -> str | None:
