@@ -66,7 +66,7 @@ def test_the_home_folder_is_known_and_a_single_uid_may_stand_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("HOME", "/home/ada")
-    text = 'version = 1\n[[rule]]\nid = "a"\neffect = "allow"\nholder = { uid = 7, cwd = ["~/src/**"] }'
+    text = rule('holder = { uid = 7, cwd = ["~/src/**"] }')
     holder = parse_policy(text.encode(), source="x").rules[0].holder
     assert (holder.uids, holder.cwd) == ((7,), ("/home/ada/src/**",))
 
