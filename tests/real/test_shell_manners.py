@@ -125,7 +125,7 @@ trap 'echo "bye it'"'"'s $?" >{desk.folder}/bye' EXIT
         terminal.send("exit 3\r")
         assert terminal.wait() == 3
     assert (desk.folder / "bye").read_text() == "bye it's 3\n"
-    assert desk.calls() == ["register --pid", "register --pid", "unregister --pid"]
+    assert sorted(desk.calls()) == ["register --pid", "register --pid", "unregister --pid"]
 
 
 def test_bash_keeps_an_array_of_prompt_commands(desk: Desk) -> None:
@@ -153,7 +153,7 @@ zshexit() {{ echo bye >{desk.folder}/bye }}
         terminal.send("exit 3\r")
         assert terminal.wait() == 3
     assert (desk.folder / "bye").read_text() == "bye\n"
-    assert desk.calls()[-1] == "unregister --pid"
+    assert "unregister --pid" in desk.calls()
 
 
 @by_name(PROMPTING)
