@@ -1,5 +1,5 @@
 """`python -m secret_agent_client`: the same as the command `secret-agent`."""
 
-from secret_agent_client.entry import run
+from secret_agent_client.fast import run
 
 run()

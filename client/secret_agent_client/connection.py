@@ -19,9 +19,10 @@ import sys
 import time
 from _socket import SCM_RIGHTS, SOL_SOCKET, socket
 
-from secret_agent_client.dial import START, dial, is_stopped, resolve, server_credentials
+from secret_agent_client.dial import dial, is_foreign, server_credentials, too_late
 from secret_agent_client.errors import NoAgentError, SecretAgentError, UnavailableError
 from secret_agent_client.exchange import Exchange
+from secret_agent_client.paths import START, find_socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Connection:
 
     def __init__(self, sock: socket, path: str, *, client: str) -> None:
         self._socket = sock
-        self._exchange = Exchange(client=client)
+        self._exchange = Exchange(client=client, scope_only=is_foreign(sock))
         self.path = path
         self.server_pid = server_credentials(sock)[0]
 
@@ -57,7 +58,7 @@ class Connection:
         Raises NoAgentError where nobody answers or somebody who may not, InvalidError for a path
         that is unsafe, UnavailableError at the deadline.
         """
-        target, explicit = resolve(os.environ, path)
+        target, explicit = find_socket(os.environ, path)
         return cls(dial(target, explicit=explicit, deadline_s=deadline_s), target, client=client)
 
     def __enter__(self) -> "Self":
@@ -145,6 +146,8 @@ class Connection:
         self, requests: "Sequence[tuple[str, Body | None]]", until: float, fds: "Sequence[int]"
     ) -> "list[Reply | SecretAgentError]":
         wait_s = until - time.monotonic()
+        if self._exchange.scope_only:
+            self._greet()
         asked = [self._exchange.request(verb, body) for verb, body in requests]
         hello, data = self._exchange.hello(), b"".join(data for _, data in asked)
         if fds:  # they belong to the request's first byte, so the hello goes ahead by itself
@@ -220,14 +223,7 @@ class Connection:
 
     def _too_late(self, what: str, wait_s: float) -> UnavailableError:
         self.close()
-        if is_stopped(self.server_pid):
-            return UnavailableError(
-                f"the agent (pid {self.server_pid}) is stopped and does not {what}",
-                remedy=f"kill -CONT {self.server_pid}",
-            )
-        return UnavailableError(
-            f"the agent did not {what} within {wait_s:.3g} s", remedy="secret-agent doctor"
-        )
+        return too_late(self.server_pid, what, wait_s)
 
     def _lost(self, error: OSError | None) -> NoAgentError:
         self.close()

@@ -5,12 +5,14 @@ Rules that hold here.  A server that runs as our own uid may be talked to.  Anot
 * at a socket that was named explicitly (SECRET_AGENT_SOCK or an argument; never the well-known
   one), and
 * if nobody but root or we could have put that socket where it is: every directory on its path is
-  owned by root or by us, written by its owner alone, and no link.
+  owned by root or by us, written by its owner alone, and no link; and
+* if its greeting, before which nothing is asked, says that it is a scope's: a scope is never told
+  a passphrase or a value.
 
-The second is what a scope's socket mounted into a container looks like: the agent's uid appears
-there as whatever the user namespace makes of it (0, 1000, 65534), so its number says nothing,
-but the mount point says that root of the container agreed.  Where another user could have bound
-the socket (/tmp, a group-writable folder), its owner's word is not enough and the answer is no.
+That is what a scope's socket mounted into a container looks like: the agent's uid appears there as
+whatever the user namespace makes of it (0, 1000, 65534), so its number says nothing, but the mount
+point says that root of the container agreed.  Where another user could have bound the socket (/tmp,
+a group-writable folder), its word is not enough and the answer is no.
 
 An explicit socket that is dead never makes us try a wider one: the caller may have been given a
 scope on purpose.  The error says which variable led here and how to get rid of it.
@@ -26,46 +28,14 @@ import time
 from _socket import AF_UNIX, SOCK_STREAM, SOL_SOCKET, socket
 
 from secret_agent_client.errors import NoAgentError, SecretAgentError, UnavailableError
-from secret_agent_client.paths import (
-    check_private_dir,
-    check_private_socket,
-    check_runtime_base,
-    check_socket_path,
-    default_paths,
-    socket_path,
-)
+from secret_agent_client.paths import START, default_paths
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-START = "eval $(secret-agent start)"
 RETRY_S = 0.01  # seconds between two attempts to get into a full backlog
 _OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
-def resolve(environ: "Mapping[str, str]", path: str | None = None) -> tuple[str, bool]:
-    """The socket's path, and whether somebody named it explicitly.
-
-    Raises InvalidError where it cannot be a socket's path, or where the well-known one stands in a
-    folder that is unsafe; NoAgentError where the well-known one is missing.
-    """
-    if path is not None:
-        return check_socket_path(path), True
-    found = socket_path(environ)
-    if environ.get("SECRET_AGENT_SOCK"):
-        return found, True
-    check_runtime_base(environ)
-    try:
-        check_private_dir(found.rpartition("/")[0] or "/")
-        check_private_socket(found)
-    except OSError:
-        raise NoAgentError("no agent is running", remedy=START) from None
-    return found, False
-
-
 def dial(path: str, *, explicit: bool, deadline_s: float) -> socket:
-    """A connected socket whose listener may be talked to.
+    """A connected socket whose listener may be talked to (greeted first, if `is_foreign`).
 
     Raises NoAgentError where nobody listens or somebody who may not, UnavailableError where the
     listener lets nobody in within the deadline.
@@ -82,15 +52,20 @@ def dial(path: str, *, explicit: bool, deadline_s: float) -> socket:
 
 def check_server(sock: socket, path: str, *, explicit: bool) -> None:
     """Raise NoAgentError unless the listener may be talked to; see the rules above."""
-    uid = server_credentials(sock)[1]
-    if uid == os.geteuid():
+    if not is_foreign(sock):
         return
+    uid = server_credentials(sock)[1]
     doubt = untrusted_part(path) if explicit else "it is the well-known one"
     if doubt is not None:
         raise NoAgentError(
             f"what answers at the socket {path} is run by another user (uid {uid}), and {doubt}",
             remedy="unset SECRET_AGENT_SOCK" if explicit else "secret-agent doctor",
         )
+
+
+def is_foreign(sock: socket) -> bool:
+    """Whether the listener runs as another uid than ours."""
+    return server_credentials(sock)[1] != os.geteuid()
 
 
 def server_credentials(sock: socket) -> tuple[int, int]:
@@ -134,6 +109,17 @@ def is_stopped(pid: int) -> bool:
             return file.read().rpartition(b")")[2].split()[0] in (b"T", b"t")
     except OSError:
         return False
+
+
+def too_late(pid: int, what: str, wait_s: float) -> UnavailableError:
+    """The error for a server that does not answer: that it is stopped, where that can be seen."""
+    if is_stopped(pid):
+        return UnavailableError(
+            f"the agent (pid {pid}) is stopped and does not {what}", remedy=f"kill -CONT {pid}"
+        )
+    return UnavailableError(
+        f"the agent did not {what} within {wait_s:.3g} s", remedy="secret-agent doctor"
+    )
 
 
 def _connect(sock: socket, path: str, explicit: bool, until: float) -> None:  # noqa: FBT001  # it is dial's

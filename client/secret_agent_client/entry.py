@@ -1,14 +1,8 @@
-"""Where the command begins: the short path if it can, the whole command line otherwise."""
+"""Where the command begins, however it is called: `secret-agent`, `python -m`, the one-file client.
 
-import sys
+The script in bin/ imports fast.py itself and so saves the import of this file.
+"""
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import NoReturn
+from secret_agent_client.fast import run
 
-
-def run() -> "NoReturn":
-    """Run the command line of this process and end it."""
-    from secret_agent_client.cli.main import main
-
-    sys.exit(main(sys.argv[1:]))
+__all__ = ["run"]

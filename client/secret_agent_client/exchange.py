@@ -14,7 +14,7 @@ from secret_agent_client.errors import (
     from_wire,
 )
 from secret_agent_client.version import PROTOCOL
-from secret_agent_client.wire import Decoder, encode
+from secret_agent_client.wire import MAX_REPLY_VALUES, Decoder, encode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,14 +33,26 @@ class Exchange:
     """The state of one conversation.
 
     greeting: the `ok` of the hello, None until it came.  events: those not yet taken, oldest first.
+    scope_only: anything but a scope's socket is refused, so nothing is to be asked before the
+    greeting has come.
     """
 
-    __slots__ = ("_decoder", "_hello", "_last_id", "_replies", "_waiting", "events", "greeting")
+    __slots__ = (
+        "_decoder",
+        "_hello",
+        "_last_id",
+        "_replies",
+        "_waiting",
+        "events",
+        "greeting",
+        "scope_only",
+    )
 
-    def __init__(self, *, client: str) -> None:
+    def __init__(self, *, client: str, scope_only: bool = False) -> None:
+        self.scope_only = scope_only
         body = {"version": PROTOCOL, "features": FEATURES, "client": client}
         self._hello = encode({"id": _HELLO, "verb": "hello", "body": body})
-        self._decoder = Decoder()
+        self._decoder = Decoder(max_values=MAX_REPLY_VALUES)
         self._last_id = _HELLO
         self._waiting: set[int] = set()
         self._replies: dict[int, Reply | SecretAgentError] = {}
@@ -93,13 +105,27 @@ class Exchange:
         answer = _answer(message)
         request_id = message.get("id")
         if request_id == _HELLO and self.greeting is None:
-            self.greeting = _check_greeting(answer)
+            self.greeting = self._check_greeting(answer)
         elif request_id is None and isinstance(answer, SecretAgentError):
             raise answer
         elif self.greeting is None:
             raise _not_ours("a reply before its greeting")
         else:
             self._keep(request_id, answer)
+
+    def _check_greeting(self, answer: "Reply | SecretAgentError") -> "Reply":
+        if isinstance(answer, SecretAgentError):
+            raise answer
+        if answer.get("version") != PROTOCOL:
+            raise UnavailableError(
+                f"the agent does not speak version {PROTOCOL} of the protocol", remedy=REPLACE
+            )
+        if self.scope_only and answer.get("scope") is None:
+            raise NoAgentError(
+                "what answers at the socket is another user's own agent, and no scope",
+                remedy="unset SECRET_AGENT_SOCK",
+            )
+        return answer
 
     def _keep(self, request_id: "Any", answer: "Reply | SecretAgentError") -> None:
         if type(request_id) is int and -request_id in self._waiting:
@@ -118,16 +144,6 @@ def _answer(message: "Reply") -> "Reply | SecretAgentError":
     if isinstance(error, dict) and ok is None:
         return from_wire(error)
     raise _not_ours("a message that is neither reply nor event")
-
-
-def _check_greeting(answer: "Reply | SecretAgentError") -> "Reply":
-    if isinstance(answer, SecretAgentError):
-        raise answer
-    if answer.get("version") != PROTOCOL:
-        raise UnavailableError(
-            f"the agent does not speak version {PROTOCOL} of the protocol", remedy=REPLACE
-        )
-    return answer
 
 
 def _not_ours(what: str) -> NoAgentError:

@@ -21,13 +21,14 @@ import os
 import stat
 import sys
 
-from secret_agent_client.errors import InvalidError, UnavailableError
+from secret_agent_client.errors import InvalidError, NoAgentError, UnavailableError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 NAME = "secret-agent"
+START = "eval $(secret-agent start)"
 # Bytes of a socket's path: sun_path holds one more for its NUL (unix(7)).
 MAX_SOCKET_PATH = 103 if sys.platform == "darwin" else 107
 _WIDE = stat.S_IRWXG | stat.S_IRWXO
@@ -103,6 +104,26 @@ def socket_path(environ: "Mapping[str, str]") -> str:
     if path:
         return check_socket_path(path, what="SECRET_AGENT_SOCK")
     return check_socket_path(default_paths(environ).socket)
+
+
+def find_socket(environ: "Mapping[str, str]", path: str | None = None) -> tuple[str, bool]:
+    """The path to dial, and whether somebody named it (SECRET_AGENT_SOCK, or `path`).
+
+    Raises InvalidError where it cannot be a socket's, or where the well-known one or its folder is
+    unsafe; NoAgentError where the well-known one is missing.
+    """
+    if path is not None:
+        return check_socket_path(path), True
+    found = socket_path(environ)
+    if environ.get("SECRET_AGENT_SOCK"):
+        return found, True
+    check_runtime_base(environ)
+    try:
+        check_private_dir(found.rpartition("/")[0] or "/")
+        check_private_socket(found)
+    except OSError:
+        raise NoAgentError("no agent is running", remedy=START) from None
+    return found, False
 
 
 def check_socket_path(path: str, *, what: str = "the socket's path") -> str:

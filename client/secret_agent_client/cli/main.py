@@ -7,11 +7,12 @@ text, which could hold a value.
 """
 
 import os
+import signal
 import sys
 from argparse import SUPPRESS, ArgumentParser, Namespace, RawDescriptionHelpFormatter
 
 from secret_agent_client.cli.command import COMMANDS, Command, load
-from secret_agent_client.cli.output import PROGRAM, Output
+from secret_agent_client.cli.output import PROGRAM, Output, OutputError
 from secret_agent_client.errors import InternalError, SecretAgentError, UsageError
 from secret_agent_client.version import __version__
 
@@ -40,16 +41,32 @@ class Parser(ArgumentParser):
     example = f"{PROGRAM} --help"
 
     def error(self, message: str) -> "NoReturn":
-        raise UsageError(f"{self.prog}: {without_values(message)}", remedy=self.example)
+        verb = self.prog.removeprefix(f"{PROGRAM} ")
+        raise UsageError(f"{verb}: {without_values(message)}", remedy=self.example)
 
 
-def main(argv: "Sequence[str]") -> int:
-    """Run one command line (without the program's name); the exit status."""
+def run_main(argv: "Sequence[str]", ended: SecretAgentError | None = None) -> "NoReturn":
+    """Run one command line and end the process as it should end."""
+    open_standard_streams()
+    status = main(argv, ended)
+    if status == INTERRUPTED:  # a shell that runs a loop must see that it was Ctrl-C
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+    sys.exit(status)
+
+
+def main(argv: "Sequence[str]", ended: SecretAgentError | None = None) -> int:
+    """Run one command line (without the program's name); the exit status.
+
+    `ended`: the error that the short path has come to already, which only needs to be told.
+    """
     before, verb, rest = split(argv)
     ours = rest[: rest.index("--")] if "--" in rest else rest
     flags = [*before, *ours]
     out = Output(as_json="--json" in flags)
     try:
+        if ended is not None:
+            raise ended
         return _dispatch(out, before, verb, rest)
     except SecretAgentError as error:
         if "--debug" in flags:
@@ -61,8 +78,25 @@ def main(argv: "Sequence[str]") -> int:
     except BrokenPipeError:
         _forget_stdout()
         return PIPE_CLOSED
+    except OutputError as error:
+        return _unwritten(out, error)
     except Exception as error:  # noqa: BLE001  # the last line of defence: told by its type, exit 1
         return _unexpected(out, error, verb, debug="--debug" in flags)
+
+
+def open_standard_streams() -> None:
+    """Give a closed stdin, stdout or stderr a descriptor that refuses, before a file takes it.
+
+    Without this a socket could become descriptor 1, and a value be written to it.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            # Read only: what is printed to a closed stdout is an error, not lost.
+            null = os.open(os.devnull, os.O_RDONLY if number == 1 else os.O_RDWR)
+            if null != number:
+                os.dup2(null, number)
+                os.close(null)
+            setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w"))
 
 
 def split(argv: "Sequence[str]") -> tuple[list[str], str | None, list[str]]:
@@ -171,6 +205,14 @@ def _unexpected(out: Output, error: Exception, verb: str | None, *, debug: bool)
         remedy=f"{PROGRAM} {verb or ''} --debug …",
     )
     out.error(wrapped)
+    return wrapped.exit_status
+
+
+def _unwritten(out: Output, error: OutputError) -> int:
+    wrapped = InternalError(f"stdout cannot be written: {error}", remedy=None)
+    out.as_json = False
+    out.error(wrapped)
+    _forget_stdout()
     return wrapped.exit_status
 
 

@@ -27,6 +27,10 @@ _STYLES = {"bold": "1", "red": "31", "green": "32", "yellow": "33", "dim": "2"}
 Style = str
 
 
+class OutputError(Exception):
+    """Stdout cannot be written: a full disk, a closed descriptor.  Its text says why."""
+
+
 class Output:
     """Where a command prints.  `as_json`: errors are told on stdout too, as JSON."""
 
@@ -47,10 +51,7 @@ class Output:
 
     def value(self, value: bytes) -> None:
         """A secret's value, exact."""
-        self._stdout.write(value)
-        if self._stdout.isatty():
-            self._stdout.write(b"\n")
-        self._stdout.flush()
+        self._put(self._stdout, value + b"\n" if self._stdout.isatty() else value)
 
     def json(self, document: "Any") -> None:
         """One JSON document; bytes in it become text where they are UTF-8, base64 otherwise."""
@@ -69,13 +70,12 @@ class Output:
         """One line of what was asked for."""
         self._write(self._stdout, self._styled(escape(text), style, self._stdout_colour) + "\n")
 
-    def raw(self, data: bytes) -> None:
+    def raw(self, data: bytes | bytearray) -> None:
         """Bytes of what was asked for, unchanged: a script, a filled template, quoted assignments.
 
         The caller vouches for what is in them.
         """
-        self._stdout.write(data)
-        self._stdout.flush()
+        self._put(self._stdout, data)
 
     def table(self, headers: "Sequence[str]", rows: "Iterable[Sequence[object]]") -> None:
         """Columns as wide as they need; None shows as nothing.  No rows: nothing at all."""
@@ -116,8 +116,20 @@ class Output:
         return f"\x1b[{_STYLES[style]}m{text}\x1b[0m" if colour and style and text else text
 
     def _write(self, stream: "BinaryIO", text: str) -> None:
-        stream.write(text.encode("utf-8", "backslashreplace"))
-        stream.flush()
+        self._put(stream, text.encode("utf-8", "backslashreplace"))
+
+    def _put(self, stream: "BinaryIO", data: bytes | bytearray) -> None:
+        """Write all of it; with PYTHONUNBUFFERED a stream may take less than it is given."""
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[stream.write(view) :]
+            stream.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            if stream is self._stdout:
+                raise OutputError(os.strerror(error.errno or 0).lower()) from None
 
 
 def escape(text: str, *, most: int = MAX_SHOWN) -> str:
