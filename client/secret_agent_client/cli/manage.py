@@ -12,14 +12,11 @@ from secret_agent_client.cli.command import Command
 from secret_agent_client.cli.output import Output
 from secret_agent_client.cli.prompts import confirm
 from secret_agent_client.cli.session import call_unlocked, open_session
+from secret_agent_client.cli.write import short
 from secret_agent_client.duration import about_duration
 from secret_agent_client.errors import UsageError
-from secret_agent_client.references import (
-    Reference,
-    check_glob,
-    check_stage,
-    parse_reference,
-)
+from secret_agent_client.private_file import quoted
+from secret_agent_client.references import Reference, check_glob, check_stage, parse_reference
 
 Body = dict[str, Any]
 
@@ -133,7 +130,7 @@ def _rm(args: Namespace, out: Output) -> int:
         confirm(
             args,
             f"destroy {what} for good?",
-            remedy=f"secret-agent rm {str(target).removeprefix('secret://')!r} --purge --yes",
+            remedy=f"secret-agent rm {quoted(short(target))} --purge --yes",
         )
     body = body_of(target) | ({"purge": True} if args.purge else {})
     with open_session(args) as connection:
