@@ -88,6 +88,10 @@ def test_4_the_recycled_pid_of_a_parent_is_not_taken_for_the_parent() -> None:
     assert recycle("parent", "pidfd") == "parents [1]"
 
 
+def test_4_a_parent_with_the_pid_of_an_earlier_one_is_not_taken_for_it() -> None:
+    assert recycle("parent_again", "pidfd") == "the new parent True"
+
+
 # 5: the client's end of the connection has a misleading address (CVE-2019-7304).
 
 

@@ -186,6 +186,29 @@ def parent(scene: Scene) -> str:
     return f"parents {[ancestor.key.pid for ancestor in second.ancestry]}"
 
 
+def parent_again(scene: Scene) -> str:
+    """A parent whose pid was that of another parent, which is remembered."""
+
+    def middle() -> None:
+        scene.victim()
+        signal.pause()
+
+    first = os.fork()
+    if first == 0:
+        middle()
+    peer = scene.accept()
+    remembered = peer.identify(scope=None).ancestry[0].key
+    die(first)
+    next_tick()
+    _NEXT_PID.write_text(str(first - 1))
+    second = os.fork()
+    if second == 0:
+        middle()
+    assert second == first == remembered.pid
+    told = scene.accept().identify(scope=None).ancestry[0].key
+    return f"the new parent {told == key_of(second) != remembered}"
+
+
 CASES: dict[str, Callable[[Scene], str]] = {
     case.__name__: case
     for case in (
@@ -197,6 +220,7 @@ CASES: dict[str, Callable[[Scene], str]] = {
         watched,
         by_key,
         parent,
+        parent_again,
     )
 }
 

@@ -225,6 +225,20 @@ def test_a_wiped_page_is_zero_and_a_closed_one_is_gone() -> None:
         bytes(page.buffer)
 
 
+def test_a_page_is_wiped_before_it_is_given_back() -> None:
+    wiped: list[bytes] = []
+
+    class Watched(LockedPage):
+        def wipe(self) -> None:
+            super().wipe()
+            wiped.append(bytes(self.buffer))
+
+    page = Watched(4)
+    page.buffer[:] = b"keys"
+    page.close()
+    assert wiped == [bytes(4)]
+
+
 def test_pages_are_given_back() -> None:
     def locked_kib() -> int:
         with open("/proc/self/status", "rb") as file:  # noqa: PTH123  # a file of the kernel

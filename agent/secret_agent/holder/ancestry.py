@@ -17,7 +17,7 @@ agent's main thread.
 from collections import OrderedDict
 from typing import Final
 
-from secret_agent.holder.pinned import Pinned
+from secret_agent.holder.pinned import GONE, Pinned
 from secret_agent.holder.proc import Stat, parse_arguments, terminal_name
 from secret_agent.holder.shells import MULTICALL, Member, program_name
 from secret_agent.model import Ancestor
@@ -39,7 +39,7 @@ class Kin:
     def now(self) -> Ancestor:
         """What the ancestor is now: the very object as before where nothing has changed.
 
-        Raises ProcessLookupError when it is gone.
+        Raises one of pinned.GONE when it has ended.
         """
         stat = self.pinned.stat()
         if stat != self.stat:
@@ -76,7 +76,7 @@ class Ancestry:
         """The ancestors of a process whose parent was `ppid` a moment ago, parent first.
 
         It ends at init, at the edge of our pid namespace, and where /proc hides the next one.
-        Raises ProcessLookupError when one of the line ends meanwhile: look again.  Even without,
+        Raises one of pinned.GONE when one of the line ends meanwhile: look again.  Even without,
         one may have ended: a line is to be believed when all its pidfds are still unreadable after
         this returned.
         """
@@ -117,7 +117,7 @@ class Ancestry:
         """Whatever process has that pid now, pinned; None where there is none that we may see."""
         try:
             kin = Kin(Pinned.open(pid))
-        except (ProcessLookupError, FileNotFoundError, PermissionError):
+        except (*GONE, PermissionError):
             return None
         self._kept[pid] = kin
         self._kept.move_to_end(pid)

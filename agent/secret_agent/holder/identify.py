@@ -8,6 +8,10 @@ that has ended, not even if a grandchild holds the connection.
 uid and gid are those of the connect.  Everything else is a guardrail (model.Holder), and what the
 kernel keeps from us is told as not inspectable, for policy to decide on.
 
+Known limit: a process may send a request, pass the connection to a child and exec before the look;
+then the child's request is told under the name of the new program.  It has the same uid, so this
+crosses no boundary, and no look at /proc can close it.
+
 A second look costs little: where nothing has changed it returns the same Holder.  Namespaces,
 cgroup and ancestry are read again when the process has a new parent or a new program, or an
 ancestor has ended.
@@ -23,7 +27,7 @@ from secret_agent.holder.ancestry import Ancestry, Kin, executable_or_nothing, m
 from secret_agent.holder.container import cgroup_path, container_of
 from secret_agent.holder.linux import Credentials, gone, pin_peer, refusal_of
 from secret_agent.holder.namespaces import Namespaces, foreign_namespaces, namespace_inode
-from secret_agent.holder.pinned import Pinned
+from secret_agent.holder.pinned import GONE, Pinned
 from secret_agent.holder.proc import Stat, parse_cgroup, terminal_name
 from secret_agent.holder.shells import Shell, find_shell
 from secret_agent.model import Ancestor, Holder, ProcessKey
@@ -167,7 +171,7 @@ class Peer:
         pinned = self._pinned
         try:
             line = _ancestry.line_of(pinned, sight.stat.ppid)
-        except ProcessLookupError:  # of the process itself too; `_identify` asks which
+        except GONE:  # of the process itself too; `_identify` asks which
             return None
         me = member_of(pinned, sight.stat, exe=sight.exe, uid=self.uid)
         shell = find_shell((me, *(kin.member for kin in line)))
@@ -238,5 +242,5 @@ def _has_changed(around: _Surroundings) -> bool:
     near = zip(around.line[: around.near], around.ancestry, strict=False)
     try:
         return any(kin.now() is not known for kin, known in near)
-    except ProcessLookupError:
+    except GONE:
         return True

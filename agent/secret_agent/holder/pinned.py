@@ -24,6 +24,7 @@ from secret_agent.holder.proc import (
 )
 from secret_agent.model import ProcessKey
 
+GONE: Final = (ProcessLookupError, FileNotFoundError)  # what reads of an ended process raise
 _PID_MAX: Final = 1 << 22  # PID_MAX_LIMIT, <linux/threads.h>
 _READ_AT_ONCE: Final = 64 * 1024  # bytes; all but a long mountinfo fits
 _FILE: Final = os.O_RDONLY | os.O_CLOEXEC
@@ -33,7 +34,7 @@ _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 class Pinned:
     """One process, held by its pidfd and its /proc directory until `close`.
 
-    Everything that reads raises ProcessLookupError or FileNotFoundError when the process is gone,
+    Everything that reads raises one of GONE when the process is gone,
     and PermissionError for what the kernel keeps from us (a process that is not dumpable, or
     another user's).
     """

@@ -2,7 +2,9 @@
 
 import os
 import pty
+import shlex
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from secret_agent.holder import Namespaces, Peer
-from secret_agent.holder.linux import pin_by_credentials
+from secret_agent.holder.linux import Credentials, pin_by_credentials, pin_peer
 from secret_agent.holder.pinned import Pinned
+from secret_agent.holder.proc import Stat
 from secret_agent_client.errors import DeniedError, UnavailableError
 from support.puppets import (
     Door,
@@ -303,6 +306,55 @@ def test_the_death_of_a_grandparent_is_seen(door: Door, own: Namespaces) -> None
     assert shell.pid not in {ancestor.key.pid for ancestor in after.ancestry}
     assert after.ancestry[0] == before.ancestry[0]
     kill_stranger(after.ancestry[0].key.pid)
+    peer.close()
+
+
+def test_the_death_of_an_ancestor_above_the_shell_is_seen(door: Door, own: Namespaces) -> None:
+    """Those above are not looked at again each time; that they live is."""
+    inner = shlex.join([need("dash"), "-c", f"{door.line()}; :"])
+    middle = shlex.join([need("bash"), "-c", f"{inner} & wait"])
+    outer = door.start([need("bash"), "-c", f"{middle} & wait"])
+    peer = peer_of(door.accept(), own)
+    before = peer.identify(scope=None)
+    assert before.shell_name == "dash"
+    assert outer.pid in {ancestor.key.pid for ancestor in before.ancestry[2:]}
+    kill(outer)
+    after = peer.identify(scope=None)
+    assert after.shell == before.shell
+    assert outer.pid not in {ancestor.key.pid for ancestor in after.ancestry}
+    for orphan in after.ancestry[1::-1]:
+        kill_stranger(orphan.key.pid)
+    peer.close()
+
+
+class DiesWhileLookedAt(Pinned):
+    """A process that ends when the last of it has been read."""
+
+    def stat(self) -> Stat:
+        told = super().stat()
+        if self.pidfd >= 0 and getattr(self, "mortal", False):
+            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+            os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOWAIT)
+        return told
+
+
+def test_what_was_read_of_a_process_that_died_meanwhile_is_not_believed(
+    door: Door, own: Namespaces
+) -> None:
+    """Every read succeeds; only the question whether it is alive, asked last, tells."""
+
+    def pin(sock: socket.socket) -> tuple[Pinned, Credentials]:
+        pinned, credentials = pin_peer(sock)
+        dying = DiesWhileLookedAt(pinned.pid, os.dup(pinned.pidfd))
+        pinned.close()
+        return dying, credentials
+
+    puppet, _ = door.puppet()
+    peer = Peer.from_socket(puppet.socket, own=own, pin=pin)
+    peer.identify(scope=None)
+    vars(peer._pinned)["mortal"] = True
+    with pytest.raises(DeniedError, match="gone"):
+        peer.identify(scope=None)
     peer.close()
 
 

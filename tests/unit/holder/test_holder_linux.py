@@ -185,6 +185,12 @@ def test_what_the_kernel_hides_is_refused_and_told_so() -> None:
     assert refusal.message == "process 7 cannot be identified: the kernel keeps it from the agent"
 
 
+def test_a_proc_that_is_not_as_documented_refuses_and_shows_none_of_it() -> None:
+    refusal = refusal_of(ValueError("7 (canary) S"))
+    assert isinstance(refusal, DeniedError)
+    assert refusal.message.endswith("cannot be identified: /proc is not as documented")
+
+
 def test_pinned_descriptors_are_not_inherited(door: Door) -> None:
     puppet, _ = door.puppet()
     pinned, _ = pin_peer(puppet.socket)

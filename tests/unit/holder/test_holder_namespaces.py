@@ -78,6 +78,7 @@ import socket, sys
 from secret_agent.holder import Namespaces, Peer
 from secret_agent_client.errors import DeniedError
 listener = socket.socket(fileno=int(sys.argv[1]))
+listener.setblocking(True)
 connection, _ = listener.accept()
 try:
     Peer.from_socket(connection, own=Namespaces.own())

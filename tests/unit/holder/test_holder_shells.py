@@ -132,6 +132,15 @@ def test_the_climb_does_not_pass_to_another_user() -> None:
     assert find_shell(line) == Shell(ProcessKey(4, 4), 1, "bash")
 
 
+def test_the_climb_does_not_pass_to_another_program() -> None:
+    line = (
+        member(5, "/usr/bin/python3"),
+        member(4, "/usr/bin/bash", layout=INNER),
+        member(3, "/usr/bin/zsh", layout=INNER),
+    )
+    assert find_shell(line) == Shell(ProcessKey(4, 4), 1, "bash")
+
+
 @pytest.mark.parametrize("line", [(), (member(5, "/usr/bin/python3"), member(1, ""))])
 def test_without_a_shell_there_is_none(line: tuple[Member, ...]) -> None:
     assert find_shell(line) is None

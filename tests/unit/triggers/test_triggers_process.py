@@ -200,7 +200,7 @@ async def test_registrations_are_counted_and_the_callback_called_once(
 ) -> None:
     ends = Ends()
     with sleepers(1) as (sleeper,):
-        for _ in range(3):
+        for _ in range(4):
             watcher.watch(sleeper.key, ends)
         watcher.unwatch(sleeper.key, ends)
         watcher.unwatch(sleeper.key)
