@@ -76,10 +76,15 @@ compdef _secret_agent secret-agent
 """
 
 _FISH = r"""# Completion of secret-agent for fish, made by: secret-agent completions fish
-function __secret_agent_at --description 'whether the command line is at these words'
+function __secret_agent_at --description 'whether the command line begins with these words'
     set -l words (commandline -opc)
+    set -l last (math 1 + (count $argv))
     not contains -- -- $words
-    and test "$words[2..(math 1 + (count $argv))]" = "$argv"
+    and test "$words[2..$last]" = "$argv"
+end
+function __secret_agent_only --description 'whether the command line is these words so far'
+    __secret_agent_at $argv
+    and test (count (commandline -opc)) -eq (math 1 + (count $argv))
 end
 function __secret_agent_names
     command secret-agent complete names 2>/dev/null </dev/null
@@ -130,7 +135,9 @@ def fish(table: Table) -> str:
         for verb, text in _verbs(table).items()
     ]
     for words in table:
-        at = f"complete -c secret-agent -n '__secret_agent_at {_key(words)}'"
+        has_below = any(other.path[:-1] == words.path for other in table)
+        test = "__secret_agent_only" if has_below else "__secret_agent_at"
+        at = f"complete -c secret-agent -n '{test} {_key(words)}'"
         lines += [f"{at} -a {word} -d {_fish_quote(text)}" for word, text in words.choices]
         lines += [f"{at} {_fish_option(option)}" for option in words.options]
         lines += [f"{at} {kind}" for kind in _FISH_KINDS.get(words.takes, ())]
@@ -147,7 +154,7 @@ def _fish_option(option: Option) -> str:
         f"-l {name[2:]}" if name.startswith("--") else f"-s {name[1:]}" for name in option.names
     ]
     if option.takes != "nothing":
-        spelt.append("-r")
+        spelt.append("-r" if option.takes == "files" else "-x")  # -x: and no files
         spelt += _FISH_KINDS.get(option.takes, ())
     if option.choices:
         spelt.append(f"-a {_fish_quote(' '.join(option.choices))}")
