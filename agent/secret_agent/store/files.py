@@ -13,6 +13,7 @@ import fcntl
 import os
 import shlex
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 from secret_agent_client.errors import InvalidError, NotFoundError, UnavailableError
@@ -89,8 +90,21 @@ def open_private(path: Path) -> int:
     return descriptor
 
 
+def draft_of(path: Path) -> Path:
+    """Where a store is written before it is put into its place."""
+    return path.with_name(path.name + ".new")
+
+
+def remove_draft(path: Path) -> None:
+    """Clear away what an agent left that died while it made a store.  For who holds the lock."""
+    draft = draft_of(path)
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        with suppress(FileNotFoundError):
+            draft.with_name(draft.name + suffix).unlink()
+
+
 def is_writable(path: Path) -> bool:
-    """Whether neither permissions nor a read-only disk forbid to write the file and its folder."""
+    """Whether neither permissions nor a read-only disk forbid to write file and folder."""
     return all(os.access(one, os.W_OK, effective_ids=True) for one in (path, path.parent))
 
 

@@ -7,7 +7,6 @@ overwritten.
 
 import os
 import shlex
-from contextlib import suppress
 from pathlib import Path
 
 from secret_agent.store import files, witness
@@ -76,8 +75,8 @@ def _check_absent(place: Place) -> None:
 
 
 def _write(path: Path, header: Header, blank: Slot, kek: Buffer) -> None:
-    draft = path.with_name(path.name + ".new")
-    _remove_draft(draft)  # of an agent that died while it made one: the lock is ours
+    files.remove_draft(path)  # of an agent that died while it made one: the lock is ours
+    draft = files.draft_of(path)
     files.make_private(draft)
     try:
         _fill(draft, header, blank, kek)
@@ -88,7 +87,7 @@ def _write(path: Path, header: Header, blank: Slot, kek: Buffer) -> None:
             f"the store {path} cannot be made: {(error.strerror or 'unknown error').lower()}"
         ) from None
     finally:
-        _remove_draft(draft)
+        files.remove_draft(path)
 
 
 def _fill(draft: Path, header: Header, blank: Slot, kek: Buffer) -> None:
@@ -107,9 +106,3 @@ def _fill(draft: Path, header: Header, blank: Slot, kek: Buffer) -> None:
     finally:
         keys.forget()
         database.close()
-
-
-def _remove_draft(draft: Path) -> None:
-    for suffix in ("", "-wal", "-shm", "-journal"):
-        with suppress(FileNotFoundError):
-            draft.with_name(draft.name + suffix).unlink()

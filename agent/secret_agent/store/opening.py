@@ -54,8 +54,11 @@ def unlock(place: Place, kind: Kind, secret: Buffer) -> Opened:
             f"there is no store at {place.path}", remedy="secret-agent unlock"
         ) from None
     files.check_folder(place.path.parent)
-    lock = files.lock(place.path, writable=files.is_writable(place.path))
+    writable = files.is_writable(place.path)
+    lock = files.lock(place.path, writable=writable)
     try:
+        if writable:
+            files.remove_draft(place.path)
         return open_with(place, kind, lambda slot: slot_key(slot, secret), lock)
     except BaseException:
         files.unlock(lock)
