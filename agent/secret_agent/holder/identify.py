@@ -25,7 +25,7 @@ from typing import Final, NamedTuple
 
 from secret_agent.holder.ancestry import Ancestry, Kin, executable_or_nothing, member_of
 from secret_agent.holder.container import cgroup_path, container_of
-from secret_agent.holder.linux import Credentials, gone, pin_peer, refusal_of
+from secret_agent.holder.linux import Credentials, gone, hidden, pin_peer, refusal_of
 from secret_agent.holder.namespaces import Namespaces, foreign_namespaces, namespace_inode
 from secret_agent.holder.pinned import GONE, Pinned
 from secret_agent.holder.proc import Stat, parse_cgroup, terminal_name
@@ -127,6 +127,8 @@ class Peer:
             raise gone()
         try:
             return self._identify(scope)
+        except GONE:
+            raise (hidden() if self.alive() else gone()) from None
         except (OSError, ValueError) as error:
             raise refusal_of(error) from None
 

@@ -151,8 +151,13 @@ def refusal_of(
     if error.errno == errno.ENOSYS:
         return UnavailableError(f"{what} cannot be identified: this needs Linux 5.3 or newer")
     if error.errno in (errno.EACCES, errno.EPERM):
-        return DeniedError(f"{what} cannot be identified: the kernel keeps it from the agent")
+        return hidden(what)
     return gone(what)
+
+
+def hidden(what: str = "the process that connected") -> DeniedError:
+    """The refusal of a process that lives and may not be looked at (another user's, hidepid)."""
+    return DeniedError(f"{what} cannot be identified: the kernel keeps it from the agent")
 
 
 def gone(what: str = "the process that connected") -> DeniedError:

@@ -3,72 +3,21 @@
 import os
 import select
 import signal
-import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 import trio
 import trio.testing
 
 from secret_agent.holder import open_pidfd
-from secret_agent.holder.pinned import Pinned
 from secret_agent.model import ProcessKey
 from secret_agent.triggers.process import MAX_EVENTS, ProcessWatcher, wait_gone
 from secret_agent_client.errors import DeniedError, UnavailableError
 from support.puppets import kill, no_descriptors_left, open_files
-from support.real import need
+from support.sleepers import Ends, Sleeper, ignore, is_zombie, sleepers
 
 DEADLINE_S = 20.0
 SOON_S = 0.25  # from SIGKILL to the callback; milliseconds on an idle machine
-
-
-class Sleeper:
-    """A child that waits for the end of its input, or to be killed; and its key."""
-
-    def __init__(self) -> None:
-        self.process = subprocess.Popen([need("cat")], stdin=subprocess.PIPE)
-        pinned = Pinned.open(self.process.pid)
-        pinned.close()
-        self.key = pinned.key
-
-    def let_go(self) -> None:
-        """Have it exit by itself."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-
-
-@contextmanager
-def sleepers(count: int) -> Iterator[list[Sleeper]]:
-    started: list[Sleeper] = []
-    try:
-        for _ in range(count):
-            started.append(Sleeper())  # noqa: PERF401  # those that did start are to be killed
-        yield started
-    finally:
-        for sleeper in started:
-            sleeper.let_go()
-            kill(sleeper.process)
-
-
-class Ends:
-    """A callback that collects keys and can be waited for."""
-
-    def __init__(self) -> None:
-        self.keys: list[ProcessKey] = []
-        self._came = trio.Event()
-
-    def __call__(self, key: ProcessKey) -> None:
-        self.keys.append(key)
-        self._came.set()
-
-    async def until(self, count: int) -> None:
-        with trio.fail_after(DEADLINE_S):
-            while len(self.keys) < count:
-                self._came = trio.Event()
-                await self._came.wait()
 
 
 @pytest.fixture
@@ -223,19 +172,6 @@ async def test_each_callback_is_told(watcher: ProcessWatcher) -> None:
         assert gone.keys == []
 
 
-async def test_an_unwatched_process_is_not_told(watcher: ProcessWatcher) -> None:
-    ends, other = Ends(), Ends()
-    with sleepers(2) as (unwatched, watched):
-        watcher.watch(unwatched.key, ends)
-        watcher.watch(watched.key, other)
-        kill_together([unwatched])
-        watcher.unwatch(unwatched.key, ends)  # ended, and not delivered yet
-        watched.process.kill()
-        await other.until(1)
-        await trio.testing.wait_all_tasks_blocked()
-        assert ends.keys == []
-
-
 def test_to_unwatch_what_is_not_watched_does_nothing() -> None:
     watcher = ProcessWatcher()
     with sleepers(1) as (sleeper,):
@@ -244,96 +180,6 @@ def test_to_unwatch_what_is_not_watched_does_nothing() -> None:
         watcher.unwatch(sleeper.key, ignore)
         assert len(watcher) == 1
     watcher.close()
-
-
-async def test_a_callback_may_unwatch_another_of_the_same_batch(watcher: ProcessWatcher) -> None:
-    """Whichever comes first takes the other out: one of the two is told, and only one."""
-    told: list[ProcessKey] = []
-    with sleepers(2) as started:
-
-        def first_takes_all(key: ProcessKey) -> None:
-            told.append(key)
-            for sleeper in started:
-                watcher.unwatch(sleeper.key)
-
-        for sleeper in started:
-            watcher.watch(sleeper.key, first_takes_all)
-        kill_together(started)
-        await trio.testing.wait_all_tasks_blocked(0.01)
-        assert len(told) == 1
-    assert len(watcher) == 0
-
-
-async def test_a_descriptor_used_again_within_a_batch_is_not_mistaken(
-    watcher: ProcessWatcher,
-) -> None:
-    """The first callback closes the second one's pidfd, and a living process gets its number."""
-    told: list[ProcessKey] = []
-    never = Ends()
-    with sleepers(3) as (first, second, lives):
-
-        def replace(key: ProcessKey) -> None:
-            told.append(key)
-            other = second if key == first.key else first
-            number = watcher._by_key[other.key].pidfd
-            watcher.unwatch(other.key)
-            watcher.watch(lives.key, never, opener=lambda key: pidfd_at(number, key))
-
-        for sleeper in (first, second):
-            watcher.watch(sleeper.key, replace)
-        kill_together([first, second])
-        await trio.testing.wait_all_tasks_blocked(0.01)
-        assert len(told) == 1
-        assert never.keys == []
-        assert watcher.is_alive(lives.key)
-        lives.process.kill()
-        await never.until(1)
-
-
-async def test_a_callback_may_watch_again(watcher: ProcessWatcher) -> None:
-    ends = Ends()
-    with sleepers(2) as (dies, next_one):
-
-        def move_on(_: ProcessKey) -> None:
-            with pytest.raises(DeniedError):
-                watcher.watch(dies.key, ends)
-            watcher.watch(next_one.key, ends)
-
-        watcher.watch(dies.key, move_on)
-        dies.process.kill()
-        await trio.testing.wait_all_tasks_blocked(0.01)
-        next_one.process.kill()
-        await ends.until(1)
-        assert ends.keys == [next_one.key]
-
-
-async def test_a_copied_pidfd_leaves_the_set_although_another_copy_lives(
-    watcher: ProcessWatcher,
-) -> None:
-    """Closing removes a descriptor from an epoll set only with its last copy."""
-    ends, other = Ends(), Ends()
-    with sleepers(2) as (sleeper, marker):
-        held = open_pidfd(sleeper.key)
-        watcher.watch(sleeper.key, ends, opener=lambda _: os.dup(held))
-        watcher.unwatch(sleeper.key, ends)
-        watcher.watch(marker.key, other)
-        kill_together([sleeper, marker])
-        await other.until(1)
-        await trio.testing.wait_all_tasks_blocked()
-        assert ends.keys == []
-        os.close(held)
-
-
-async def test_what_ended_before_the_watcher_runs_is_told_once_it_does(
-    nursery: trio.Nursery,
-) -> None:
-    watcher, ends = ProcessWatcher(), Ends()
-    with sleepers(1) as (sleeper,):
-        watcher.watch(sleeper.key, ends)
-        kill_together([sleeper])
-        assert not watcher.is_alive(sleeper.key)
-        nursery.start_soon(watcher.run)
-        await ends.until(1)
 
 
 async def test_a_cancelled_watcher_closes_all_it_holds() -> None:
@@ -374,29 +220,3 @@ async def test_wait_gone_returns_at_the_end_of_the_process() -> None:
         with trio.fail_after(DEADLINE_S):
             await wait_gone(pidfd)
         os.close(pidfd)
-
-
-def ignore(_: ProcessKey) -> None:
-    """A callback of no consequence."""
-
-
-def pidfd_at(number: int, key: ProcessKey) -> int:
-    """A pidfd that has a certain number."""
-    pidfd = open_pidfd(key)
-    if pidfd != number:
-        os.dup2(pidfd, number, inheritable=False)
-        os.close(pidfd)
-    return number
-
-
-def is_zombie(sleeper: Sleeper) -> bool:
-    """Whether it has ended and nobody has reaped it."""
-    return b") Z " in Path(f"/proc/{sleeper.key.pid}/stat").read_bytes()
-
-
-def kill_together(started: list[Sleeper]) -> None:
-    """Kill processes, and return when all of them are zombies: one batch tells their ends."""
-    for sleeper in started:
-        sleeper.process.kill()
-    for sleeper in started:
-        os.waitid(os.P_PID, sleeper.process.pid, os.WEXITED | os.WNOWAIT)
