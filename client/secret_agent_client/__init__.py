@@ -7,14 +7,14 @@ Which call you want:
         with client.lease("payments/db") as lease:     ended with the block, watched meanwhile
             …
 
-    async with secret_agent_client.aio.connect() as client:   the same for trio
+    from secret_agent_client import aio                the same for trio
+    async with aio.connect() as client:
 
 Nothing is imported until it is asked for: `secret-agent get` imports this package too.
 """
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from secret_agent_client import aio as aio
     from secret_agent_client.client import Client, Lease, connect
     from secret_agent_client.errors import (
         DeniedError,
@@ -48,11 +48,10 @@ _HOME = {
     "UnavailableError": "errors",
     "UsageError": "errors",
     "__version__": "version",
-    "aio": "",
     "connect": "client",
     "parse_reference": "references",
 }
-"""Public name -> the module that has it; "" for one that is a module itself."""
+"""Public name -> the module that has it."""
 
 __all__ = [
     "Client",
@@ -70,7 +69,6 @@ __all__ = [
     "UnavailableError",
     "UsageError",
     "__version__",
-    "aio",
     "connect",
     "parse_reference",
 ]
@@ -82,8 +80,8 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    module = import_module(f"{__name__}.{home or name}")
-    return getattr(module, name) if home else module
+    found: object = getattr(import_module(f"{__name__}.{home}"), name)
+    return found
 
 
 def __dir__() -> list[str]:

@@ -80,6 +80,10 @@ class Exchange:
         while (message := self._next()) is not None:
             self._sort(message)
 
+    def has(self, request_id: int) -> bool:
+        """Whether the answer to a request has come and was not taken."""
+        return request_id in self._replies
+
     def take(self, request_id: int) -> "Reply | SecretAgentError | None":
         """The `ok` map or the error that answers a request, once; None while it has not come."""
         return self._replies.pop(request_id, None)

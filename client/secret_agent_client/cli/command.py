@@ -47,10 +47,10 @@ class Command:
 
 COMMANDS: "dict[str, tuple[str, str]]" = {
     # agent and session
-    "start": ("agent", "make sure that the agent runs; for eval $(secret-agent start)"),
-    "stop": ("agent", "revoke every lease, wipe, and end the agent"),
+    "start": ("start", "make sure that the agent runs, and tell the shell of it"),
+    "stop": ("start", "revoke every lease, wipe, and end the agent"),
     "status": ("agent", "what the agent does and holds"),
-    "unlock": ("agent", "open the session"),
+    "unlock": ("agent", "open the session; the first time, make the store"),
     "lock": ("agent", "end the session and every lease"),
     "passwd": ("agent", "change the passphrase"),
     "register": ("agent", ""),

@@ -66,20 +66,15 @@ def main(argv: "Sequence[str]", ended: SecretAgentError | None = None) -> int:
     out = Output(as_json="--json" in flags)
     try:
         if ended is not None:
-            raise ended
+            return _failed(out, ended, debug=False)
         return _dispatch(out, before, verb, rest)
     except SecretAgentError as error:
-        if "--debug" in flags:
-            _trace(out, error)
-        out.error(error)
-        return error.exit_status
+        return _failed(out, error, debug="--debug" in flags)
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
         _forget_stdout()
         return PIPE_CLOSED
-    except OutputError as error:
-        return _unwritten(out, error)
     except Exception as error:  # noqa: BLE001  # the last line of defence: told by its type, exit 1
         return _unexpected(out, error, verb, debug="--debug" in flags)
 
@@ -197,7 +192,16 @@ def _nearest(verb: str) -> str:
     return f"{PROGRAM} {close[0]} --help" if close else f"{PROGRAM} --help"
 
 
+def _failed(out: Output, error: SecretAgentError, *, debug: bool) -> int:
+    if debug:
+        _trace(out, error)
+    out.error(error)
+    return error.exit_status
+
+
 def _unexpected(out: Output, error: Exception, verb: str | None, *, debug: bool) -> int:
+    if isinstance(error, OutputError):
+        return _unwritten(out, error)
     if debug:
         _trace(out, error)
     wrapped = InternalError(
@@ -209,7 +213,7 @@ def _unexpected(out: Output, error: Exception, verb: str | None, *, debug: bool)
 
 
 def _unwritten(out: Output, error: OutputError) -> int:
-    wrapped = InternalError(f"stdout cannot be written: {error}", remedy=None)
+    wrapped = InternalError(f"stdout cannot be written: {error}")
     out.as_json = False
     out.error(wrapped)
     _forget_stdout()

@@ -67,7 +67,8 @@ def read_passphrase(text: str, *, confirm: bool = False) -> bytearray:
     """Ask; the bytes that were typed, without the newline.  The caller wipes them.
 
     With `confirm` it is a new passphrase: asked twice, with a hint where it is weak.
-    Raises DismissedError for an empty answer, InvalidError where two answers differ or one is too long.
+    Raises DismissedError for an empty answer, InvalidError where two answers differ or one is too
+    long.
     """
     terminal = _open_terminal()
     try:
