@@ -297,7 +297,7 @@ class Store:
 
     # keys
 
-    def check_passphrase(self, passphrase: Buffer) -> None:
+    def prove_passphrase(self, passphrase: Buffer) -> None:
         """Raise DeniedError unless this passphrase opens the store."""
         with self._ledger.turn() as opened:
             writing.prove_passphrase(opened, passphrase)
@@ -310,11 +310,6 @@ class Store:
         with self._ledger.turn() as opened:
             writing.prove_passphrase(opened, old)
             writing.set_slot(self._ledger, opened, "passphrase", new)
-
-    def prove_passphrase(self, passphrase: Buffer) -> None:
-        """Return if the passphrase opens this store.  Raises DeniedError otherwise."""
-        with self._ledger.turn() as opened:
-            writing.prove_passphrase(opened, passphrase)
 
     def enrol_passphrase(self, passphrase: Buffer) -> None:
         """Let a passphrase open a store that only a keyring's key opens."""

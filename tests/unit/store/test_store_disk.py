@@ -102,7 +102,7 @@ def test_a_change_of_passphrase_on_a_full_disk_keeps_the_old_one(shop: Workshop)
     with shop.unlocked() as store:
         with file_limit(100), pytest.raises(UnavailableError):
             store.change_passphrase(PASSPHRASE, b"new")
-        store.check_passphrase(PASSPHRASE)
+        store.prove_passphrase(PASSPHRASE)
     shop.unlock().close()
 
 

@@ -60,9 +60,9 @@ def test_an_empty_new_passphrase_changes_nothing(shop: Workshop) -> None:
 
 def test_a_passphrase_can_be_checked_while_the_store_is_open(shop: Workshop) -> None:
     with shop.created() as store:
-        store.check_passphrase(bytearray(PASSPHRASE))
+        store.prove_passphrase(bytearray(PASSPHRASE))
         with pytest.raises(DeniedError):
-            store.check_passphrase(b"wrong")
+            store.prove_passphrase(b"wrong")
 
 
 def test_a_passphrase_may_hold_any_bytes(shop: Workshop) -> None:
@@ -98,7 +98,7 @@ def test_a_store_can_be_made_with_a_key_of_the_keyring_alone(shop: Workshop) -> 
     store = unlock_with_key(shop)
     assert value_of(store, "a") == b"1"
     with pytest.raises(NotFoundError, match="the store has no passphrase slot"):
-        store.check_passphrase(b"x")
+        store.prove_passphrase(b"x")
     with pytest.raises(NotFoundError, match="the store has no passphrase slot"):
         store.change_passphrase(b"x", b"y")
     store.enrol_passphrase(PASSPHRASE)

@@ -380,7 +380,7 @@ def test_after_close_every_call_says_that_the_store_is_locked(shop: Workshop) ->
         store.damage,
         lambda: list(store.records()),
         lambda: store.batch().__enter__(),
-        lambda: store.check_passphrase(b"x"),
+        lambda: store.prove_passphrase(b"x"),
         lambda: store.change_passphrase(b"x", b"y"),
         lambda: store.enrol_key(bytes(32)),
         lambda: store.anchor(1, "a"),
