@@ -80,6 +80,7 @@ class Agent:
         self.started = clock.boot()
         self.session = Session(default_lifetime_s=settings.lifetime_s, idle_s=settings.idle_s)
         self.hub = EventHub()
+        audit.told = self.hub.audited
         self.desk = PromptDesk()
         self.scopes = ScopeTable()
         self.book = LeaseBook(LeaseTable(), watcher, announce=self._lease_ended)
@@ -111,8 +112,7 @@ class Agent:
 
     async def record(self, fields: Mapping[str, Any]) -> None:
         """Write a record; it is durable when this returns.  Raises UnavailableError."""
-        seq, _ = await self.audit.append(fields)
-        self.hub.audited({**fields, "seq": seq})
+        await self.audit.append(fields)
 
     def record_later(self, fields: Mapping[str, Any]) -> None:
         """Write a record of something that has happened and cannot be refused any more."""

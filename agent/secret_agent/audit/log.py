@@ -14,7 +14,7 @@ anew, so that the log recovers by itself when the disk does.
 import json
 import queue
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -68,6 +68,7 @@ class _Batch:
             entry.place = seq, prev = record.seq, record.digest
             lines.append(record.line)
         self.seq, self.digest = seq, prev
+        self.lines = lines
         self.data = b"\n".join(lines) + b"\n"
 
     def answer(self) -> None:
@@ -84,6 +85,7 @@ class AuditLog:
         self.folder = folder
         self.path = folder / CURRENT
         self.trouble: str | None = None
+        self.told: Callable[[bytes], None] | None = None  # hears each line that is on disk
         self._clock = clock
         self._sync = sync == "group"
         self._max_file = max_file
@@ -180,6 +182,9 @@ class AuditLog:
         if batch.failure is None:
             self._seq, self._digest = batch.seq, batch.digest
             self._notes = self._notes[batch.notes :]
+        if batch.failure is None and self.told is not None:
+            for line in batch.lines:
+                self.told(line)
         batch.answer()
         self._schedule()
 

@@ -37,7 +37,7 @@ def nearest(policy: Policy, request: Request) -> tuple[Rule, list[Failed]] | Non
     anything.
     """
     tried = [(rule, rule.failed(request)) for rule in policy.rules if rule.effect == "allow"]
-    return min(tried, key=lambda each: (len(each[1]), each[0].id), default=None)
+    return min(tried, key=lambda each: (_distance(each[1]), each[0].id), default=None)
 
 
 def alternative(request: Request, rule: Rule, failed: list[Failed]) -> str | None:
@@ -48,6 +48,11 @@ def alternative(request: Request, rule: Rule, failed: list[Failed]) -> str | Non
     if wanted == {"container"} and rule.holder.container is False:
         return f"secret-agent delegate --allow '{request.secret}' --socket PATH"
     return None
+
+
+def _distance(failed: list[Failed]) -> int:
+    """How far a rule is from fitting: one for other actions or secrets is not what was meant."""
+    return sum(5 if each.condition in ("actions", "secrets") else 1 for each in failed)
 
 
 def _denied(policy: Policy, request: Request, rule: Rule) -> Decision:

@@ -93,7 +93,11 @@ class Rule:
         failed = []
         if self.actions and request.action not in self.actions:
             failed.append(Failed("actions", " or ".join(self.actions), request.action))
-        if request.action in ON_SECRETS and request.secret is not None:
+        if request.action not in ON_SECRETS:
+            # What is said of secrets is not said of the session, unless the rule names the action.
+            if not self.actions and (self.secrets or self.stages):
+                failed.append(Failed("actions", " or ".join(sorted(ON_SECRETS)), request.action))
+        elif request.secret is not None:
             failed += self._failed_secret(request, request.secret)
         return failed + self.holder.failed(request.holder)
 

@@ -255,7 +255,7 @@ class Connection:
             await self._send_slowly(memoryview(data)[sent:])
 
     async def _send_slowly(self, left: memoryview) -> None:
-        """Send to a peer that does not read as fast as it is told; others' turns come in between."""
+        """Send to a peer that reads slower than it is told; others' turns come in between."""
         with trio.move_on_after(WRITE_S) as deadline:
             async with self._writing:
                 while left:
