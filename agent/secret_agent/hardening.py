@@ -1,20 +1,17 @@
 """Keep the agent's memory and environment to itself; and tell what of that holds on this machine.
 
-`harden_process()` first thing in the agent: before it no secret exists, after it no core is
-written and no other process of
-this uid may read our memory, environment or descriptors (the kernel answers EACCES).  root may
-always.
+`harden_process()` first thing in the agent: before it no secret exists; after it no core is written,
+and no other process of this uid may read our memory, environment or descriptors (the kernel answers
+EACCES).  root may always.
 
 Rules: a protection that the platform refuses never stops the agent; `report()` finds out by trying
-whether each one holds, and
-`doctor` shows it.  Nothing here knows a secret; `LockedPage` lends memory and does not look into
-it.
+whether each one holds, and `doctor` shows it.  Nothing here knows a secret; `LockedPage` lends
+memory and does not look into it.
 
-Two limits that no code can lift: /proc/self/environ shows the environment that the agent was
-*started* with, whatever
-becomes of os.environ, so whoever starts it has to pass a clean one (`clean_environment`); and
-Python copies what it
-handles, so a locked page protects the buffer in it and not what was made from it.
+Two limits that no code can lift.  /proc/self/environ shows the environment that the agent was
+*started* with, whatever becomes of os.environ: whoever starts it has to pass a clean one
+(`clean_environment`).  And Python copies what it handles: a locked page protects the buffer in it
+and not what was made from it.
 """
 
 import ctypes
@@ -47,9 +44,8 @@ KEPT_VARIABLES: Final = frozenset(
 )  # fmt: skip  # one line a purpose
 """The variables that the agent needs; every other one is left behind when it is started.
 
-What is not here is so on purpose: tokens and passwords of whatever shell started the agent,
-proxies (their URLs hold
-passwords), and all that makes the loader or Python run other code (LD_*, PYTHON*).
+What is not here is so on purpose: tokens and passwords of whatever shell started the agent, proxies
+(their URLs hold passwords), and all that makes the loader or Python run other code (LD_*, PYTHON*).
 """
 KEPT_PREFIXES: Final = ("LC_",)
 
@@ -73,9 +69,7 @@ def clean_environment(environ: Mapping[str, str], *, keep: Collection[str] = ())
 
 
 def harden_process(*, keep: Collection[str] = ()) -> None:
-    """No cores, not dumpable, an environment of what is needed.  Does what it can; `report` tells
-    what holds.
-    """
+    """No cores, not dumpable, an environment of what is needed; `report` tells what holds."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # Against readers of the same uid, and against cores sent to a pipe, which RLIMIT_CORE does not
     # stop (core(5)).
@@ -99,12 +93,10 @@ def raise_file_limit() -> int:
 
 
 class LockedPage:
-    """Memory of whole pages that is not swapped, dumped or inherited by a fork, as far as the
-    platform lets us.
+    """Whole pages that are not swapped, dumped or copied by a fork, as far as the platform lets us.
 
-    `buffer` is writable and zeroed.  `locked` tells whether mlock was granted.  `wipe` overwrites,
-    `close` does so and
-    gives the pages back; views of the buffer must be released before.
+    `buffer` is writable and zeroed.  `locked` tells whether mlock was granted.  `wipe` overwrites;
+    `close` does so and gives the pages back, and views of the buffer must be released before.
     """
 
     def __init__(self, size: int = mmap.PAGESIZE) -> None:
@@ -114,8 +106,9 @@ class LockedPage:
         self.buffer = memoryview(self._pages)[:size]
         self.address = ctypes.addressof(ctypes.c_char.from_buffer(self._pages))
         self.locked = _libc.mlock(ctypes.c_void_p(self.address), ctypes.c_size_t(self._length)) == 0
-        for advice in (mmap.MADV_DONTDUMP, _MADV_WIPEONFORK):
-            self._advise(advice)
+        if sys.platform == "linux":
+            self._advise(mmap.MADV_DONTDUMP)
+            self._advise(_MADV_WIPEONFORK)
 
     def wipe(self) -> None:
         """Overwrite all of it with zeros."""
@@ -163,9 +156,7 @@ def _report_cores() -> Protection:
 
 
 def _report_readers() -> Protection:
-    """Have another process of our uid read our environment, as any program of the user's could
-    try.
-    """
+    """Have another process of our uid read our environment, as any program of it could try."""
     attempt = subprocess.run(
         ["cat", f"/proc/{os.getpid()}/environ"],
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,

@@ -83,7 +83,7 @@ def pin_by_credentials(
     narrow that: what we pinned must have started before we were called (`latest_start`, clock ticks
     since boot, default now), which shuts out every pid recycled from here on; and it must belong to
     the uid that connected, so that what slips through is at most another process of the same user.
-    What remains: a process of that user that took the pid between connect and accept. It gets what
+    What remains: a process of that user that took the pid between connect and accept.  It gets what
     that user may have, under the wrong name.
     """
     if latest_start is None:

@@ -54,7 +54,7 @@ class Namespaces:
 def foreign_namespaces(pinned: Pinned, own: Namespaces) -> tuple[str, ...]:
     """Those of "user", "pid" and "mnt" in which a process does not live with us.
 
-    Raises ProcessLookupError or FileNotFoundError when the process is gone.
+    Raises one of pinned.GONE when the process is gone.
     """
     foreign = []
     for kind, ours, is_ours in (

@@ -34,9 +34,8 @@ _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 class Pinned:
     """One process, held by its pidfd and its /proc directory until `close`.
 
-    Everything that reads raises one of GONE when the process is gone,
-    and PermissionError for what the kernel keeps from us (a process that is not dumpable, or
-    another user's).
+    Everything that reads raises one of GONE when the process is gone, and PermissionError for what
+    the kernel keeps from us (a process that is not dumpable, or another user's).
     """
 
     __slots__ = ("_stat_file", "directory", "key", "pid", "pidfd")
