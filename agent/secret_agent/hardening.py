@@ -1,8 +1,8 @@
 """Keep the agent's memory and environment to itself; and tell what of that holds on this machine.
 
-`harden_process()` first thing in the agent: before it no secret exists; after it no core is written,
-and no other process of this uid may read our memory, environment or descriptors (the kernel answers
-EACCES).  root may always.
+`harden_process()` first thing in the agent: before it no secret exists; after it no core is
+written, and no other process of this uid may read our memory, environment or descriptors (the
+kernel answers EACCES).  root may always.
 
 Rules: a protection that the platform refuses never stops the agent; `report()` finds out by trying
 whether each one holds, and `doctor` shows it.  Nothing here knows a secret; `LockedPage` lends
