@@ -243,11 +243,6 @@ def test_a_terminal_is_shown_no_filled_template_unless_it_is_asked_for(unlocked:
         terminal.expect("x=shown-if-asked")
 
 
-@pytest.mark.parametrize("mode", ["0666", "4600", "rw", "0200", "99"])
-def test_a_mode_that_cannot_be_meant_is_refused(shared: Agent, mode: str) -> None:
-    assert shared.cli("inject", "-o", "x", "--mode", mode, input=b"").returncode == 2
-
-
 def test_an_env_file_is_taken_and_a_manifest_written_that_works_at_once(
     shared: Agent, tmp_path: Path
 ) -> None:
@@ -298,28 +293,7 @@ def test_a_manifest_that_is_there_is_not_touched_and_nothing_is_imported(
     assert shared.cli("describe", "never").returncode == 5
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (("import", "no-such-file"), "cannot be read"),
-        (("import", ".env", "--prefix", "../x"), "cannot begin a segment"),
-        (("import", ".env", "--passphrase-fd", "0"), "are for encrypted backups"),
-        (("export", "--encrypted-to", "hunter2hunter2"), "a recipient is an age public key"),
-        (("export", "--encrypted-to", "age1x", "--encrypted-to", "passphrase"), "not to both"),
-        (("export", "--encrypted-to", "passphrase"), "no terminal to ask"),
-        (("export", "--encrypted-to", "age1x", "--json"), "--json needs -o FILE"),
-        (("export",), "--encrypted-to"),
-    ],
-)
-def test_a_bad_transfer_is_exit_2_and_says_why(
-    shared: Agent, tmp_path: Path, words: tuple[str, ...], message: str
-) -> None:
-    (tmp_path / ".env").write_text("A=b\n")
-    done = shared.cli(*words, cwd=tmp_path)
-    assert (done.returncode, message in done.stderr.decode()) == (2, True), done.stderr
-    assert b"hunter2" not in done.stderr
-
-
+@pytest.mark.slow
 def test_a_backup_to_a_passphrase_is_taken_back_by_another_agent(
     unlocked: Agent, tmp_path: Path
 ) -> None:

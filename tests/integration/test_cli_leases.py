@@ -88,35 +88,6 @@ def test_revoke_by_id_glob_holder_and_all(shared: Agent) -> None:
     assert _json(shared, "leases") == []
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (("revoke",), "revoke needs ids"),
-        (("revoke", "--holder", "0"), "the pid of a process"),
-        (("revoke", "--secret", "A"), "'A' at position 0"),
-        (("delegate", "--socket", "s"), "delegate needs --allow"),
-        (("delegate", "--allow", "a"), "delegate needs --socket PATH, or a command"),
-        (("delegate", "--allow", "A", "--socket", "s"), "'A' at position 0"),
-        (("delegate", "--allow", "a", "--socket", "s", "--max-uses", "0"), "--max-uses"),
-        (("delegate", "--allow", "a", "--socket", "s", "--mode", "0777"), "nobody execute"),
-        (("delegate", "--allow", "a", "--socket", "s", "--mode", "rw"), "octal digits"),
-        (("delegate", "--allow", "a", "--json", "--", "true"), "nothing to print"),
-        (("delegate", "--allow", "a", "--socket", "x" * 120), "1 to 107 bytes"),
-        (("delegate", "--allow", "a", "--socket", "nowhere/s"), "directory of --socket"),
-        (("policy", "explain", "a", "--as", "x"), "--as is KEY=VALUE"),
-        (("policy", "check", "nowhere.toml"), "the policy cannot be read"),
-        (("policy",), "WHAT"),
-        (("audit", "show", "--since", "x"), "--since must be like"),
-        (("audit", "show", "--holder", "-1"), "the pid of a process"),
-    ],
-)
-def test_a_bad_invocation_is_exit_2_and_says_why(
-    shared: Agent, words: tuple[str, ...], message: str
-) -> None:
-    done = shared.cli(*words)
-    assert (done.returncode, message in done.stderr.decode()) == (2, True), done.stderr
-
-
 def test_a_scope_serves_what_it_allows_until_it_is_revoked(shared: Agent, tmp_path: Path) -> None:
     value, denied = shared.put("sc/a"), shared.put("sc/denied")
     path = tmp_path / "s.sock"

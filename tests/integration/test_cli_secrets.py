@@ -72,27 +72,6 @@ def test_versions_and_stages_are_told_apart(shared: Agent) -> None:
     assert [each["stage"] for each in _json(shared, "ls", "v/*", "--stage", "prod")] == ["prod"]
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        ("set", "arg/x", "cnryTYPEDVALUE"),
-        ("set", "arg/x", "--stdin", "cnryTYPEDVALUE"),
-        ("set", "arg/x", "value=cnryTYPEDVALUE"),
-        ("set", "arg/x", "password=cnryTYPEDVALUE", "--type", "login"),
-        ("set", "arg/x", "--type", "no-such-type", "username=cnryTYPEDVALUE"),
-        ("get", "arg/x", "cnryTYPEDVALUE"),
-    ],
-)
-def test_a_value_as_an_argument_is_refused_and_never_repeated(
-    shared: Agent, words: tuple[str, ...]
-) -> None:
-    shared.plant(b"cnryTYPEDVALUE")  # the sweep looks for it in all that was said
-    done = shared.cli(*words)
-    assert done.returncode == 2
-    assert b"TYPEDVALUE" not in done.stdout + done.stderr
-    assert b"  try: secret-agent " in done.stderr or b"  try: printf " in done.stderr
-
-
 def test_the_refusal_says_the_right_way(shared: Agent) -> None:
     done = shared.cli("set", "arg/y", "hunter2hunter2")
     assert done.stderr.decode() == (
@@ -169,35 +148,6 @@ def test_set_tells_in_json_what_was_written(shared: Agent) -> None:
     assert {"name", "version", "stage", "type", "created", "generated"} <= set(done)
     shown = shared.cli("describe", "s/j", check=True).stdout.decode()
     assert "why\\x1b[31m" in shown
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (("set",), "set needs a name"),
-        (("set", "a/b?version=2", "--stdin"), "cannot name one"),
-        (("set", "a/b?stage=x", "--stage", "y", "--stdin"), "name two stages"),
-        (("set", "a/b", "--stdin", "--json-stdin"), "one can give the value"),
-        (("set", "a/b", "--stdin", "--generate"), "one can give the value"),
-        (("set", "a/b", "--field", "x"), "no terminal to ask for x at"),
-        (("set", "a/b"), "no terminal to ask for value at"),
-        (("set", "A/b", "--stdin"), "'A' at position 0"),
-        (("get", "a/b", "--ttl", "soon"), "--ttl must be like"),
-        (("get", "a/../b"), "'.' at position 2"),
-        (("get", "a/b", "--copy", "--json"), "do not go together"),
-        (("ls", "a b"), "' ' at position 1"),
-        (("describe", "a#b"), "not about one of its fields"),
-        (("history", "a?version=1"), "about all versions"),
-        (("restore", "a"), "restore needs the version"),
-        (("rm", "a", "--version", "0"), "versions count from 1"),
-        (("rm", "a?version=1", "--version", "2"), "do not agree"),
-    ],
-)
-def test_a_bad_invocation_is_exit_2_and_says_why(
-    shared: Agent, words: tuple[str, ...], message: str
-) -> None:
-    done = shared.cli(*words, input=b"x")
-    assert (done.returncode, message in done.stderr.decode()) == (2, True), done.stderr
 
 
 @pytest.mark.parametrize("verb", ["get", "describe", "history", "rm"])

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from secret_agent_client.child import CommandError, exec_error, find_program
 from secret_agent_client.cli.command import Command
 from secret_agent_client.cli.output import Output
 from secret_agent_client.cli.session import call_unlocked, open_session
@@ -23,7 +24,7 @@ from secret_agent_client.errors import InvalidError, SecretAgentError, UsageErro
 from secret_agent_client.references import check_glob, check_stage
 from secret_agent_client.scope_socket import bind_scope, remove_socket
 
-NOT_HAD, NOT_EXECUTABLE, NOT_FOUND = 125, 126, 127  # as env(1) and CLI.md have them
+NOT_HAD = 125  # as env(1) and CLI.md have it
 _FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 _OF_THE_TERMINAL = (signal.SIGINT, signal.SIGQUIT)  # reach CMD by themselves
 
@@ -122,12 +123,12 @@ def _run_with_scope(args: Namespace, out: Output, body: dict[str, Any], command:
             path = _place(connection, args)
             scope = _make(connection, args, path, {**body, "bound": True})
             try:
-                return _run(command, path, out)
+                return _run(command, path)
             finally:
                 _end(connection, scope["id"], path)
     except SecretAgentError as error:
         out.error(error)
-        return NOT_HAD
+        return error.exit_status if isinstance(error, CommandError) else NOT_HAD
 
 
 def _place(connection: Connection, args: Namespace) -> str:
@@ -145,20 +146,19 @@ def _end(connection: Connection, scope: str, path: str) -> None:
         remove_socket(path)  # a scope's own socket has no revoke
 
 
-def _run(command: list[str], path: str, out: Output) -> int:
-    """Run the command with the scope's socket in its environment; the exit code of CLI.md."""
+def _run(command: list[str], path: str) -> int:
+    """Run the command with the scope's socket in its environment; the exit code of CLI.md.
+
+    Raises CommandError where it cannot be run.
+    """
     environment = {**os.environ, "SECRET_AGENT_SOCK": path}
     environment.pop("SECRET_AGENT_PID", None)
+    program = find_program(command[0], os.environ.get("PATH"))
     with _passing_signals_on() as children:
         try:
-            child = subprocess.Popen(command, env=environment)
-        except FileNotFoundError:
-            out.error(UsageError("the command is not on PATH"))
-            return NOT_FOUND
+            child = subprocess.Popen(command, executable=program, env=environment)
         except OSError as error:
-            why = os.strerror(error.errno or 0).lower()
-            out.error(UsageError(f"the command cannot be run: {why}"))
-            return NOT_EXECUTABLE
+            raise exec_error(error.errno or 0) from None
         children.append(child)
         status = child.wait()
     return status if status >= 0 else 128 - status
