@@ -86,6 +86,15 @@ def test_a_lock_file_that_is_a_symlink_is_refused(shop: Workshop) -> None:
     assert not shop.path.with_name("elsewhere").exists()
 
 
+def test_a_lock_file_open_to_others_is_refused(shop: Workshop) -> None:
+    shop.fill(a="1")
+    lock = shop.path.with_name("store.db.lock")
+    lock.chmod(0o666)
+    with pytest.raises(InvalidError, match="is open to others") as caught:
+        shop.unlock()
+    assert caught.value.remedy == f"chmod 600 {lock}"
+
+
 @pytest.mark.parametrize("mode", [0o770, 0o707, 0o722])
 def test_a_folder_that_others_can_write_is_refused(shop: Workshop, mode: int) -> None:
     shop.fill(a="1")

@@ -1,5 +1,6 @@
 """What the store keeps: versions, fields, metadata, deletion and its undoing, batches, limits."""
 
+import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -400,3 +401,18 @@ def test_the_id_of_a_store_stays(shop: Workshop) -> None:
     with shop.unlocked() as store:
         assert store.store_id == before
         assert len(bytes.fromhex(before)) == 16
+
+
+def test_a_bug_of_ours_stays_one_and_the_batch_around_it_has_not_happened(shop: Workshop) -> None:
+    def write_a_row_twice(store: Store) -> None:
+        with store.batch(), store._ledger.turn() as opened:
+            put(store, "b")
+            opened.database.insert(row)
+
+    with shop.created() as store:
+        put(store, "a")
+        with store._ledger.turn() as opened:
+            (row,) = opened.database.after(b"", 1)
+        with pytest.raises(sqlite3.IntegrityError):
+            write_a_row_twice(store)
+        assert store.count() == 1
