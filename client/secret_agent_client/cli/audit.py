@@ -21,7 +21,6 @@ from secret_agent_client.references import check_glob, glob_matches
 PAGE = 500  # records a request
 VERIFY_S = 600.0  # seconds for the whole chain on a slow disk
 
-_OF_HOLDER = ("container", "scope")
 _OF_RECORD = ("rule", "lease", "channel", "reason", "because")
 
 Record = dict[str, Any]
@@ -109,7 +108,10 @@ def _text(record: Record) -> str:
     if holder:
         program = str(holder.get("exe", "?")).rpartition("/")[2]
         parts.append(f"by {program}[{holder.get('pid', '?')}] uid {holder.get('uid', '?')}")
-    parts += [f"{key} {str(holder[key])[:16]}" for key in _OF_HOLDER if holder.get(key)]
+    if holder.get("container"):
+        parts.append(f"container {str(holder['container'])[:12]}")
+    if holder.get("scope"):
+        parts.append(f"scope {holder['scope']}")
     parts += [f"{key} {record[key]}" for key in _OF_RECORD if record.get(key)]
     return "  ".join(parts)
 

@@ -9,7 +9,6 @@ from argparse import ArgumentParser, Namespace
 from datetime import datetime
 from typing import Any
 
-from secret_agent_client.cli import inject, trust
 from secret_agent_client.cli.command import Command
 from secret_agent_client.cli.output import Output
 from secret_agent_client.cli.resolve import Resolved, Terms, get_body, resolve
@@ -183,6 +182,4 @@ COMMANDS = {
         configure=_configure_env,
         run=_env,
     ),
-    **inject.COMMANDS,
-    **trust.COMMANDS,
 }

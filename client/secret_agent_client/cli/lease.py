@@ -4,7 +4,6 @@ from argparse import ArgumentParser, Namespace
 from datetime import UTC, datetime
 from typing import Any
 
-from secret_agent_client.cli import delegate
 from secret_agent_client.cli.command import Command
 from secret_agent_client.cli.output import Output
 from secret_agent_client.cli.session import call_unlocked, open_session
@@ -213,5 +212,4 @@ COMMANDS = {
         configure=_configure_list,
         run=_scopes,
     ),
-    **delegate.COMMANDS,
 }

@@ -7,7 +7,6 @@ from argparse import ArgumentParser, Namespace
 from datetime import UTC, datetime
 from typing import Any
 
-from secret_agent_client.cli import transfer, write
 from secret_agent_client.cli.command import Command
 from secret_agent_client.cli.output import Output
 from secret_agent_client.cli.prompts import confirm
@@ -249,6 +248,4 @@ COMMANDS = {
         configure=_configure_restore,
         run=_restore,
     ),
-    **write.COMMANDS,
-    **transfer.COMMANDS,
 }

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from secret_agent_client.cli import backup
 from secret_agent_client.cli.backup import add_passphrase_fd, import_backup, is_backup
 from secret_agent_client.cli.command import Command
 from secret_agent_client.cli.output import Output
@@ -179,5 +178,4 @@ COMMANDS = {
         configure=_configure_import,
         run=_import,
     ),
-    **backup.COMMANDS,
 }
