@@ -1,6 +1,6 @@
 # shellcheck shell=sh
 # secret-agent in a POSIX shell (dash, ksh, busybox ash): source this, or
-# eval "$(secret-agent shell-init sh)".
+# eval "$(secret-agent shell-init posix)".
 #
 # It attaches this shell to the user's agent.  Such a shell runs nothing before a prompt, so that an
 # agent which was replaced is joined again by `eval $(secret-agent start)`; the end of the shell is

@@ -2,28 +2,33 @@
 
 import json
 import os
+import shutil
+from collections.abc import Iterator
 
 import pytest
 
 from secret_agent_client.messages import VERBS
 from support.agent import Agent
-from support.container_fixtures import desk, engine
+from support.container_fixtures import desk, engine, first_desk, lone_desk
 from support.peer import Peer
 from support.scoped import Desk, short_folder
 
-__all__ = ["desk", "engine"]
+__all__ = ["desk", "engine", "first_desk", "lone_desk"]
 
 
 @pytest.fixture
-def scoped(unlocked: Agent) -> Peer:
+def scoped(shared: Agent) -> Iterator[Peer]:
     """A peer on the socket of a scope that allows app/* alone."""
-    unlocked.put("app/db")
-    unlocked.put("other/key")
-    path = short_folder() / "app.sock"
-    unlocked.cli("delegate", "--allow", "app/*", "--socket", str(path), check=True)
-    peer = Peer(path)
-    peer.hello()
-    return peer
+    shared.put("app/db")
+    shared.put("other/key")
+    folder = short_folder()
+    path = folder / "app.sock"
+    shared.cli("delegate", "--allow", "app/*", "--socket", str(path), check=True)
+    with Peer(path) as peer:
+        peer.hello()
+        yield peer
+    shared.call("revoke", {"all": True})
+    shutil.rmtree(folder)
 
 
 CONTROL = sorted(name for name, verb in VERBS.items() if not verb.scoped)
@@ -53,9 +58,9 @@ def test_36_what_a_scope_does_not_allow_reads_like_what_does_not_exist(scoped: P
         assert json.dumps(denied).replace("other/key", "other/kez") == json.dumps(absent)
 
 
-def test_36_ids_of_others_mean_nothing_on_a_scoped_socket(unlocked: Agent, scoped: Peer) -> None:
+def test_36_ids_of_others_mean_nothing_on_a_scoped_socket(shared: Agent, scoped: Peer) -> None:
     """A lease id is a name and no capability."""
-    with unlocked.connect() as peer:
+    with shared.connect() as peer:
         peer.hello()
         foreign = peer.call("get", {"name": "other/key"})["lease"]["id"]
         assert scoped.refused("renew", {"lease": foreign})["code"] == "not-found"
@@ -96,7 +101,7 @@ def test_40_a_container_that_shares_a_namespace_is_still_refused(desk: Desk, sha
     assert (done.returncode, done.stdout) == (6, b"")
 
 
-def test_40_the_agent_has_no_abstract_socket(unlocked: Agent) -> None:
+def test_40_the_agent_has_no_abstract_socket(shared: Agent) -> None:
     with open("/proc/net/unix", encoding="utf-8", errors="replace") as table:  # noqa: PTH123  # a file of the kernel
         abstract = [line for line in table if "@" in line.partition("/")[0]]
-    assert [line for line in abstract if "secret" in line or str(unlocked.path) in line] == []
+    assert [line for line in abstract if "secret" in line or str(shared.path) in line] == []

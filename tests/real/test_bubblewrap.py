@@ -45,34 +45,34 @@ def delegated(
 
 
 def test_a_sandbox_gets_what_its_scope_allows_and_no_more(
-    unlocked: Agent, client: Path, socket: Path
+    shared: Agent, client: Path, socket: Path
 ) -> None:
-    value = unlocked.put("app/db")
-    unlocked.put("other/key")
-    done = delegated(unlocked, socket, sandbox(socket, client, "get", "app/db"))
+    value = shared.put("app/db")
+    shared.put("other/key")
+    done = delegated(shared, socket, sandbox(socket, client, "get", "app/db"))
     assert (done.returncode, done.stdout) == (0, value), done.stderr.decode()
-    refused = delegated(unlocked, socket, sandbox(socket, client, "get", "other/key"))
+    refused = delegated(shared, socket, sandbox(socket, client, "get", "other/key"))
     assert (refused.returncode, refused.stdout) == (5, b"")
 
 
-def test_the_agents_own_socket_serves_no_sandbox(unlocked: Agent, client: Path) -> None:
-    unlocked.put("app/db")
-    inside = sandbox(unlocked.socket, client, "get", "app/db")
+def test_the_agents_own_socket_serves_no_sandbox(shared: Agent, client: Path) -> None:
+    shared.put("app/db")
+    inside = sandbox(shared.socket, client, "get", "app/db")
     done = subprocess.run(
-        inside, env=unlocked.environment(), capture_output=True, timeout=60, check=False
+        inside, env=shared.environment(), capture_output=True, timeout=60, check=False
     )
     assert (done.returncode, done.stdout) == (6, b"")
 
 
 def test_a_delegate_that_is_killed_takes_its_scope_and_its_sandbox_with_it(
-    unlocked: Agent, client: Path, socket: Path
+    shared: Agent, client: Path, socket: Path
 ) -> None:
     shell = sandbox(socket, client)[:-1]
     made = ["delegate", "--allow", "app/*", "--socket", str(socket), "--"]
-    with following(unlocked) as trail:
+    with following(shared) as trail:
         process = subprocess.Popen(
             [sys.executable, "-m", "secret_agent_client", *made, *shell, "sh", "-c", _STAY],
-            env=unlocked.environment(),
+            env=shared.environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
         )

@@ -5,17 +5,18 @@ Where docker is typed podman answers, as its users have it: the command line is 
 
 import os
 import re
+import shutil
 import subprocess
 
 import pytest
 
 from support.agent import ROOT
-from support.container_fixtures import desk, engine
+from support.container_fixtures import desk, engine, first_desk, lone_desk
 from support.containers import IMAGE
 from support.real import need
 from support.scoped import Desk, host_uid
 
-__all__ = ["desk", "engine"]
+__all__ = ["desk", "engine", "first_desk", "lone_desk"]
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
 _EXAMPLE = re.compile(r"<!-- example: (\w+) -->\n```sh\n(.*?)```", re.DOTALL)
@@ -33,6 +34,7 @@ def type_in(desk: Desk, example: str) -> "subprocess.CompletedProcess[bytes]":
     """The example in a shell, in a folder that holds the one-file client, which is the command."""
     programs = desk.folder / "bin"
     programs.mkdir()
+    shutil.copy(desk.client, desk.folder / "secret-agent")
     (programs / "secret-agent").symlink_to(desk.client)
     (programs / "docker").symlink_to(desk.engine.podman)
     need("bwrap")

@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from support.container_fixtures import desk, engine
+from support.container_fixtures import desk, engine, first_desk, lone_desk
 from support.scoped import Desk
 
-__all__ = ["desk", "engine"]
+__all__ = ["desk", "engine", "first_desk", "lone_desk"]
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
 
@@ -25,30 +25,33 @@ def test_the_agents_own_socket_serves_no_container(desk: Desk) -> None:
 
 
 def test_a_mounted_folder_recovers_from_a_restart_and_a_mounted_file_says_it_is_stale(
-    desk: Desk,
+    lone_desk: Desk,
 ) -> None:
     inside = "/run/secret-agent/app.sock"
-    desk.delegate(scope=["--allow", "app/*"])
-    with desk.running(mount=desk.folder, inside=inside) as folder, desk.running() as file:
-        assert desk.inside(folder, "get", "app/db").stdout == desk.value
-        assert desk.inside(file, "get", "app/db").stdout == desk.value
-        desk.agent.kill()
-        desk.agent.start()
-        stale = desk.inside(file, "get", "app/db")
-        desk.agent.unlock()
-        desk.delegate(scope=["--allow", "app/*"])
-        assert desk.inside(folder, "get", "app/db").stdout == desk.value
-        still = desk.inside(file, "get", "app/db")
+    lone_desk.delegate(scope=["--allow", "app/*"])
+    with (
+        lone_desk.running(mount=lone_desk.folder, inside=inside) as folder,
+        lone_desk.running() as file,
+    ):
+        assert lone_desk.inside(folder, "get", "app/db").stdout == lone_desk.value
+        assert lone_desk.inside(file, "get", "app/db").stdout == lone_desk.value
+        lone_desk.agent.kill()
+        lone_desk.agent.start()
+        stale = lone_desk.inside(file, "get", "app/db")
+        lone_desk.agent.unlock()
+        lone_desk.delegate(scope=["--allow", "app/*"])
+        assert lone_desk.inside(folder, "get", "app/db").stdout == lone_desk.value
+        still = lone_desk.inside(file, "get", "app/db")
     for done in (stale, still):
         assert (done.returncode, done.stdout) == (6, b"")
         assert b"secret-agent.sock" in done.stderr
 
 
-def test_an_orderly_stop_removes_the_scopes_socket(desk: Desk) -> None:
-    desk.delegate(scope=["--allow", "app/*"])
-    assert desk.socket.exists()
-    assert desk.agent.stop() == 0
-    assert not desk.socket.exists()
+def test_an_orderly_stop_removes_the_scopes_socket(lone_desk: Desk) -> None:
+    lone_desk.delegate(scope=["--allow", "app/*"])
+    assert lone_desk.socket.exists()
+    assert lone_desk.agent.stop() == 0
+    assert not lone_desk.socket.exists()
 
 
 def test_two_containers_with_scopes_of_their_own_do_not_see_each_other(desk: Desk) -> None:

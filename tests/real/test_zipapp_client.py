@@ -83,13 +83,13 @@ def test_it_needs_no_home_and_no_writable_folder(client: Path, shared: Agent) ->
     assert (done.returncode, done.stdout) == (0, value), done.stderr.decode()
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "sh", "direnv"])
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "posix", "direnv"])
 def test_the_shell_scripts_come_out_as_they_are(client: Path, shell: str) -> None:
     done = subprocess.run(
         [sys.executable, "-IS", str(client), "shell-init", shell],
         capture_output=True, check=True, timeout=60, env={"PATH": os.defpath},
     )  # fmt: skip  # a command line
-    name = "direnv.sh" if shell == "direnv" else f"hook.{shell}"
+    name = {"direnv": "direnv.sh", "posix": "hook.sh"}.get(shell, f"hook.{shell}")
     assert done.stdout == (ROOT / "shell" / name).read_bytes()
 
 

@@ -30,16 +30,28 @@ def build_client(folder: Path) -> Path:
 
 
 class Desk:
-    """What one test needs; secrets app/db and other/key are there."""
+    """What one test needs: the secrets app/db and other/key, a folder for sockets, the client."""
 
-    def __init__(self, agent: Agent, engine: Engine, folder: Path) -> None:
+    def __init__(self, agent: Agent, engine: Engine, client: Path, folder: Path) -> None:
         self.agent = agent
         self.engine = engine
+        self.client = client
         self.folder = folder
         self.socket = folder / "app.sock"
-        self.client = build_client(folder)
-        self.value = agent.put("app/db")
-        self.other = agent.put("other/key")
+        self.value = b""
+        self.other = b""
+        self._seen: int = agent.call("status", {})["audit"]["records"]
+
+    def fill(self) -> None:
+        """Write the two secrets."""
+        self.value = self.agent.put("app/db")
+        self.other = self.agent.put("other/key")
+
+    def beside(self, folder: Path) -> "Desk":
+        """The same agent and secrets with another folder, for another test."""
+        desk = Desk(self.agent, self.engine, self.client, folder)
+        desk.value, desk.other = self.value, self.other
+        return desk
 
     def podman(
         self,
@@ -95,9 +107,13 @@ class Desk:
         return self.engine.run("exec", container, "secret-agent", *command, check=check)
 
     def audited(self, **wanted: Any) -> list[dict[str, Any]]:
-        """The audit records that have all these fields."""
+        """The audit records since this desk was made that have all these fields."""
         shown = json.loads(self.agent.cli("audit", "show", "--json", check=True).stdout)
-        return [record for record in shown if all(record.get(key) == wanted[key] for key in wanted)]
+        return [
+            record
+            for record in shown
+            if record["seq"] > self._seen and wanted.items() <= record.items()
+        ]
 
 
 def short_folder() -> Path:
