@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from secret_agent.clock import Clock
-from secret_agent.leases.ending import LeaseBook
+from secret_agent.holder import open_pidfd
+from secret_agent.leases.ending import LeaseBook, Opener
 from secret_agent.leases.table import Binding, Lease
 from secret_agent.model import DEFAULT_STAGE, Action, Decision, Holder, ProcessKey, Request
 from secret_agent.policy.decide import decide
@@ -47,6 +48,9 @@ class Caller:
     """Who asks, freshly identified for this very request."""
 
     holder: Holder
+    open_pidfd: Opener = (
+        open_pidfd  # of the processes that were looked at; the peer's own is surest
+    )
 
     @property
     def scope(self) -> str | None:
@@ -273,7 +277,7 @@ class Broker:
             raise UnavailableError(
                 f"{MAX_LEASES} leases are alive", remedy="secret-agent revoke --all"
             )
-        self.book.begin(lease)
+        self.book.begin(lease, opener=caller.open_pidfd)
         return lease, True
 
     def _new_lease(

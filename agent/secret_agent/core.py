@@ -23,7 +23,7 @@ from secret_agent.broker import Broker
 from secret_agent.clock import Clock
 from secret_agent.config import Settings
 from secret_agent.events import EventHub
-from secret_agent.leases.ending import LeaseBook
+from secret_agent.leases.ending import LeaseBook, Opener
 from secret_agent.leases.table import Lease, LeaseTable, Why
 from secret_agent.model import Holder, ProcessKey
 from secret_agent.policy.load import PolicySource
@@ -188,12 +188,12 @@ class Agent:
 
     # -- scopes ------------------------------------------------------------------------------
 
-    def begin_scope(self, scope: Scope) -> None:
+    def begin_scope(self, scope: Scope, *, opener: Opener) -> None:
         """Enter a scope and watch the process that it is bound to.  Raises DeniedError."""
         self.scopes.add(scope)
         if scope.bound is not None:
             try:
-                self.watcher.watch(scope.bound, self._scope_process_gone)
+                self.watcher.watch(scope.bound, self._scope_process_gone, opener=opener)
             except DeniedError:
                 self.scopes.remove(scope.id)
                 raise

@@ -7,7 +7,7 @@ the end even where no exit hook could run.
 
 from collections.abc import Callable
 
-from secret_agent.leases.ending import Watcher
+from secret_agent.leases.ending import Opener, Watcher
 from secret_agent.model import Ancestor, Holder, ProcessKey
 from secret_agent_client.errors import DeniedError
 
@@ -25,7 +25,7 @@ class ShellRegistry:
     def __len__(self) -> int:
         return len(self._shells)
 
-    def register(self, shell: ProcessKey, name: str) -> None:
+    def register(self, shell: ProcessKey, name: str, *, opener: Opener) -> None:
         """Watch a shell from now on; again is nothing.  Raises DeniedError when it is gone or too
         many are there.
         """
@@ -33,7 +33,7 @@ class ShellRegistry:
             return
         if len(self._shells) >= MAX_SHELLS:
             raise DeniedError(f"{MAX_SHELLS} shells are registered already")
-        self._watcher.watch(shell, self._gone)
+        self._watcher.watch(shell, self._gone, opener=opener)
         self._shells[shell] = name
 
     def unregister(self, shell: ProcessKey) -> bool:

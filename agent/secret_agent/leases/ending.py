@@ -12,11 +12,18 @@ from typing import Protocol
 from secret_agent.leases.table import Lease, LeaseTable, Why
 from secret_agent.model import ProcessKey
 
+Opener = Callable[[ProcessKey], int]
+"""Gives a pidfd of a process.  That of a peer copies the one it was identified by, so that no
+later process
+with the same pid and start time can take its place (polkit's CVE-2019-6133)."""
+
 
 class Watcher(Protocol):
     """What is needed of triggers.process.ProcessWatcher."""
 
-    def watch(self, key: ProcessKey, callback: Callable[[ProcessKey], None]) -> None: ...
+    def watch(
+        self, key: ProcessKey, callback: Callable[[ProcessKey], None], *, opener: Opener = ...
+    ) -> None: ...
     def unwatch(self, key: ProcessKey, callback: Callable[[ProcessKey], None]) -> None: ...
 
 
@@ -34,12 +41,12 @@ class LeaseBook:
         self._watcher = watcher
         self._announce = announce
 
-    def begin(self, lease: Lease) -> None:
+    def begin(self, lease: Lease, *, opener: Opener) -> None:
         """Enter a lease and watch its process.  Raises DeniedError when that process is gone:
         nothing is entered.
         """
         if lease.bound is not None and not self.table.of_process(lease.bound):
-            self._watcher.watch(lease.bound, self._process_gone)
+            self._watcher.watch(lease.bound, self._process_gone, opener=opener)
         self.table.add(lease)
 
     def end(self, leases: Iterable[Lease], why: Why) -> list[str]:

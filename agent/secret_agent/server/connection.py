@@ -213,7 +213,7 @@ class Connection:
         if handler is None:
             return InvalidError(f"this socket has no {verb.name}: it is a scope's")
         try:
-            caller = Caller(self.peer.identify(scope=self.scope))
+            caller = Caller(self.peer.identify(scope=self.scope), self.peer.open_pidfd)
             return await handler(self, caller, body)
         except SecretAgentError as error:
             return error

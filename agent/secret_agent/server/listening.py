@@ -128,7 +128,7 @@ class Listening:
             connection.closing.cancel()
 
         try:
-            self._agent.watcher.watch(process, gone)
+            self._agent.watcher.watch(process, gone, opener=connection.peer.open_pidfd)
         except DeniedError:
             return
         self._count.opened(process, uid)

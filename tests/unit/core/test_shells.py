@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from secret_agent import shells as module
+from secret_agent.holder import open_pidfd
 from secret_agent.model import Ancestor, ProcessKey
 from secret_agent.shells import ShellRegistry, claimed_shell
 from secret_agent_client.errors import DeniedError
@@ -20,7 +21,13 @@ class Watched:
     def __init__(self) -> None:
         self.callbacks: dict[ProcessKey, Callable[[ProcessKey], None]] = {}
 
-    def watch(self, key: ProcessKey, callback: Callable[[ProcessKey], None]) -> None:
+    def watch(
+        self,
+        key: ProcessKey,
+        callback: Callable[[ProcessKey], None],
+        *,
+        opener: Callable[[ProcessKey], int] = open_pidfd,
+    ) -> None:
         self.callbacks[key] = callback
 
     def unwatch(self, key: ProcessKey, callback: Callable[[ProcessKey], None]) -> None:
@@ -33,9 +40,9 @@ class Watched:
 def test_the_last_shell_to_go_is_told_once() -> None:
     watched, told = Watched(), []
     shells = ShellRegistry(watched, last_gone=lambda: told.append(1))
-    shells.register(BASH, "bash")
-    shells.register(BASH, "bash")
-    shells.register(ZSH, "zsh")
+    shells.register(BASH, "bash", opener=open_pidfd)
+    shells.register(BASH, "bash", opener=open_pidfd)
+    shells.register(ZSH, "zsh", opener=open_pidfd)
     assert len(shells) == 2
     watched.end(BASH)
     assert told == []
@@ -46,7 +53,7 @@ def test_the_last_shell_to_go_is_told_once() -> None:
 def test_an_exit_hook_says_the_same_sooner() -> None:
     watched, told = Watched(), []
     shells = ShellRegistry(watched, last_gone=lambda: told.append(1))
-    shells.register(BASH, "bash")
+    shells.register(BASH, "bash", opener=open_pidfd)
     assert shells.unregister(BASH)
     assert not shells.unregister(BASH)
     assert (told, watched.callbacks) == ([1], {})
@@ -55,9 +62,9 @@ def test_an_exit_hook_says_the_same_sooner() -> None:
 def test_their_number_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_SHELLS", 1)
     shells = ShellRegistry(Watched(), last_gone=lambda: None)
-    shells.register(BASH, "bash")
+    shells.register(BASH, "bash", opener=open_pidfd)
     with pytest.raises(DeniedError):
-        shells.register(ZSH, "zsh")
+        shells.register(ZSH, "zsh", opener=open_pidfd)
 
 
 def ancestor(pid: int, uid: int = 1000, exe: str = "/bin/zsh") -> Ancestor:

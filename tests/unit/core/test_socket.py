@@ -1,8 +1,11 @@
-"""The socket is bound by one agent, private from its first moment, and only a dead one is replaced."""
+"""The socket is bound by one agent, private from its first moment, and only a dead one is
+replaced.
+"""
 
 import os
 import socket
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -156,7 +159,9 @@ def _file(path: Path) -> int:
 
 
 @pytest.mark.parametrize("make", [_not_listening, _abstract, _internet, _file])
-def test_any_other_descriptor_is_refused_and_closed(place: Path, make) -> None:  # type: ignore[no-untyped-def]  # four makers of one shape
+def test_any_other_descriptor_is_refused_and_closed(
+    place: Path, make: Callable[[Path], int]
+) -> None:
     descriptor = make(place)
     with pytest.raises(InvalidError):
         adopt(descriptor)

@@ -23,7 +23,7 @@ async def delegate(agent: Agent, connection: Connection, caller: Caller, body: B
     listener, path = sockets.adopt(connection.take_descriptor())
     try:
         scope = await _new_scope(agent, caller, body, path)
-        agent.begin_scope(scope)
+        agent.begin_scope(scope, opener=caller.open_pidfd)
     except BaseException:
         listener.close()
         raise

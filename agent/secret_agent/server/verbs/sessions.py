@@ -147,7 +147,7 @@ async def register(agent: Agent, _connection: Connection, caller: Caller, body: 
     shell = claimed_shell(caller.holder, body.get("pid"))
     if shell is None:
         return {"shell": None, "shells": len(agent.shells)}
-    agent.shells.register(*shell)
+    agent.shells.register(*shell, opener=caller.open_pidfd)
     return {"shell": {"pid": shell[0].pid, "name": shell[1]}, "shells": len(agent.shells)}
 
 
