@@ -92,7 +92,7 @@ def test_39_a_container_of_the_same_name_gets_nothing_from_an_ended_scope(desk: 
 
 @pytest.mark.real
 @pytest.mark.slow
-@pytest.mark.parametrize("sharing", ["--pid=host", "--net=host", "--userns=host", "--ipc=host"])
+@pytest.mark.parametrize("sharing", ["--pid=host", "--net=host", "--userns=host"])
 def test_40_a_container_that_shares_a_namespace_is_still_refused(desk: Desk, sharing: str) -> None:
     """The whole runtime folder is mounted, as `docker run -v $XDG_RUNTIME_DIR:/x` does."""
     inside = "/run/secret-agent/agent.sock"
