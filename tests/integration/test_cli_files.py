@@ -32,7 +32,7 @@ def repo(tmp_path: Path) -> Path:
 
 
 def _trusted(agent: Agent, repo: Path) -> None:
-    agent.cli("trust", "--yes", cwd=repo, check=True)
+    agent.cli("trust", cwd=repo, check=True)
 
 
 def _report(done: "subprocess.CompletedProcess[bytes]") -> Any:
@@ -53,11 +53,9 @@ def test_a_manifest_is_not_used_before_it_is_trusted_nor_after_it_changed(
     ]
     (repo / "secrets.toml").write_text(MANIFEST.replace("m/db", "m/other"))
     assert shared.cli("env", cwd=repo).returncode == 4
-    shown = shared.cli("trust", "--no-input", cwd=repo)
-    assert shown.returncode == 4
+    shown = shared.cli("trust", "--no-input", cwd=repo, check=True)
     assert '-DB = "secret://m/db"' in shown.stderr.decode()
     assert '+DB = "secret://m/other"' in shown.stderr.decode()
-    _trusted(shared, repo)
     shared.cli("env", cwd=repo, check=True)
     shared.cli("untrust", str(repo), check=True)
     assert shared.cli("env", cwd=repo).returncode == 4
@@ -80,10 +78,14 @@ def test_trust_shows_hostile_text_escaped_and_asks(unlocked: Agent, repo: Path) 
         terminal.send("y\r")
         terminal.expect("is trusted as it is now")
     unlocked.cli("env", cwd=repo, check=True)
+    (repo / "secrets.toml").write_text(MANIFEST)
+    with Terminal([*argv, "--yes"], env=unlocked.environment(), cwd=repo) as terminal:
+        terminal.expect("is trusted as it is now")
+        assert b"[y/N]" not in terminal.seen
 
 
 def test_trust_tells_in_json_what_was_trusted(shared: Agent, repo: Path) -> None:
-    told = _report(shared.cli("trust", "--yes", "--json", str(repo), check=True))
+    told = _report(shared.cli("trust", "--json", str(repo), check=True))
     assert told["names"] == ["DB", "KEY", "MAYBE"]
     assert told["path"] == str(repo / "secrets.toml")
 
@@ -93,7 +95,7 @@ def test_a_name_by_which_programs_find_code_is_refused(
     shared: Agent, repo: Path, name: str
 ) -> None:
     (repo / "secrets.toml").write_text(f'version = 1\n[env]\n{name} = "secret://a"\n')
-    done = shared.cli("trust", "--yes", cwd=repo)
+    done = shared.cli("trust", cwd=repo)
     assert (done.returncode, name in done.stderr.decode()) == (2, True)
 
 

@@ -21,6 +21,7 @@ SCRIPTS = {
     "zsh": "hook.zsh",
     "fish": "hook.fish",
     "posix": "hook.sh",
+    "sh": "hook.sh",
     "direnv": "direnv.sh",
 }
 

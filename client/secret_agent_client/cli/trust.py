@@ -1,7 +1,8 @@
 """`trust` and `untrust`: whether a repository's secrets.toml may be used, by its very content.
 
-What is about to be trusted is always shown first, all of it or what has changed; the answer is
-about the bytes that were shown (one read), and nothing but a person or --yes gives it (T42, T48).
+To type `trust` is the decision, as `direnv allow` is; nothing else in this program makes it.  What
+is trusted is always shown, all of it or what has changed, and at a terminal the person may still
+say no; the decision is about the bytes that were shown (one read) and no others (T42, T48).
 """
 
 import os
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from secret_agent_client.cli.command import Command
 from secret_agent_client.cli.output import Output
-from secret_agent_client.cli.prompts import confirm
+from secret_agent_client.cli.prompts import confirm, may_prompt
 from secret_agent_client.environment import check_name as check_variable
 from secret_agent_client.errors import NotFoundError
 from secret_agent_client.manifest import (
@@ -29,7 +30,7 @@ def _configure_trust(parser: ArgumentParser) -> None:
     parser.add_argument(
         "path", metavar="PATH", nargs="?", help="the secrets.toml or its folder; else the nearest"
     )
-    parser.add_argument("--yes", action="store_true", help="trust it without asking")
+    parser.add_argument("--yes", action="store_true", help="do not ask at the terminal")
     parser.add_argument("--json", action="store_true", help="what was trusted, as JSON")
 
 
@@ -44,12 +45,8 @@ def _trust(args: Namespace, out: Output) -> int:
         out.say(f"{file.path} is trusted already, since {before.at}")
     else:
         _show(out, file, before)
-        if not args.yes:
-            confirm(
-                args,
-                "trust exactly this?",
-                remedy=f"secret-agent trust --yes {quoted(file.path)}",
-            )
+        if may_prompt(args) and not args.yes:
+            confirm(args, "trust exactly this?", remedy=f"secret-agent trust {quoted(file.path)}")
         trust.add(file.path, file.data)
         out.say(f"{file.path} is trusted as it is now; any change asks again")
     if args.json:
