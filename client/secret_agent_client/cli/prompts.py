@@ -157,7 +157,7 @@ def _confirm(terminal: int, answer: bytearray) -> None:
     hint = weakness(answer)
     if hint is not None:
         os.write(terminal, f"  {hint}\n".encode())
-    again = _ask(terminal, "The same again: ")
+    again = _ask(terminal, "The same passphrase again: ")
     same = again == answer
     wipe(again)
     if not same:
