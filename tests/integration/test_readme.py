@@ -61,7 +61,8 @@ def test_the_two_minutes_work_as_they_are_written(home: Home, tmp_path: Path) ->
 def _type(terminal: Terminal, command: str) -> str:
     """Type a command, answer every prompt for a passphrase, return what it said."""
     start = len(terminal.seen)
-    terminal.send(f"{command}\nprintf '\\036end\\036'\n")
+    # In one line: a prompt throws away what was typed ahead of it.
+    terminal.send(f"{command}; printf '\\036end\\036'\n")
     asked = start
     while True:
         found = terminal.expect("\x1eend\x1e|[Pp]assphrase[^\n]*: ?$", start=asked)
