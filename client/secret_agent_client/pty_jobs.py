@@ -26,10 +26,16 @@ _WANTS_TERMINAL = frozenset({signal.SIGTTIN, signal.SIGTTOU})
 
 
 class Jobs:
-    """Job control for one child; without a terminal it only passes stops and continuations on."""
+    """Job control for one child; without a terminal it only passes stops and continuations on.
 
-    def __init__(self, terminal: Terminal | None, *, starts_in_front: bool) -> None:
+    master: the child's pty, which has our terminal's size.
+    """
+
+    def __init__(
+        self, terminal: Terminal | None, master: int | None, *, starts_in_front: bool
+    ) -> None:
         self._terminal = terminal
+        self._master = master
         self._wants_terminal = starts_in_front
         self.is_in_front = False
 
@@ -58,8 +64,14 @@ class Jobs:
 
     def resume(self, child: Child) -> None:
         """Go on, in front where that is wanted and possible: after a stop, and at SIGCONT."""
+        self.resized()  # a change while we were stopped was told to others
         self._to_front()
         child.go_on(in_foreground=self.is_in_front)
+
+    def resized(self) -> None:
+        """Our terminal may have another size now."""
+        if self._terminal is not None and self._master is not None:
+            self._terminal.copy_size(self._master)
 
     def _to_front(self) -> None:
         terminal = self._terminal

@@ -8,9 +8,9 @@
 The agent is a connection that has asked for events; nothing here knows how it was made.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from secret_agent_client import run_holding, run_leases
 from secret_agent_client.child import Command, declared_in
@@ -19,7 +19,7 @@ from secret_agent_client.errors import SecretAgentError
 from secret_agent_client.files import ValueFiles
 from secret_agent_client.masking_patterns import Patterns, compile_patterns
 from secret_agent_client.pty_terminal import Terminal
-from secret_agent_client.run_holding import Fetched, Terms, Unlock
+from secret_agent_client.run_holding import Ask, Fetched, Reply, Request, Terms
 from secret_agent_client.run_leases import Leases, Loss, boot_time
 from secret_agent_client.run_loop import Ended, Reaction, Run
 from secret_agent_client.run_plumbing import open_standard_streams
@@ -29,8 +29,10 @@ OnRevoke = Literal["terminate", "hup", "ignore"]
 _COMES_ANEW = frozenset({"expired", "rotated"})  # ends after which the same can be had again
 
 
-class Agent(run_holding.Agent, run_leases.Agent, Protocol):
+class Agent(run_leases.Agent, Protocol):
     """What is asked of a connection to the agent."""
+
+    def call_many(self, requests: list[Request], /) -> list[Reply]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,26 +49,30 @@ class Job:
 
 
 class SecretRun:
-    """One `secret-agent run`.  say: a line for the person, on standard error."""
+    """One `secret-agent run`.
 
-    def __init__(self, agent: Agent, job: Job, say: Callable[[str], None]) -> None:
+    agent: None for a plan that wants nothing.  say: a line for the person, on standard error.
+    """
+
+    def __init__(self, agent: Agent | None, job: Job, say: Callable[[str], None]) -> None:
         self._agent = agent
         self._job = job
         self._say = say
         self._leases = Leases(agent)
         self._terminal: Terminal | None = None
+        self._folder: Mapping[str, Any] | None = None  # one for all restarts
         self._next: Fetched | None = None
         self._ever: set[bytes] = set()
         self._has_said: set[str] = set()
 
-    def run(self, unlock: Unlock | None = None) -> int:
+    def run(self, ask: Ask | None = None) -> int:
         """The exit status of the command.
 
         Raises CommandError where it cannot be executed, SecretAgentError where a secret cannot be
-        had.  unlock: see `fetch`.
+        had.  ask: how the agent is asked for them at first, where a person may have to unlock.
         """
         open_standard_streams()
-        fetched = run_holding.fetch(self._agent, self._job.plan, self._job.terms, unlock)
+        fetched = self._fetch(ask)
         fetched.hold(self._leases, boot_time())
         self._warn_unmasked(fetched)
         self._terminal = Terminal.find()
@@ -98,8 +104,14 @@ class SecretRun:
             return "none"
         return self._react(self._job.on_revoke, losses)
 
+    def _fetch(self, ask: Ask | None = None) -> Fetched:
+        if self._agent is None or not self._job.plan.wanted:
+            return Fetched()
+        self._agent.call("events")  # before the first lease, so that no end of one is missed
+        return run_holding.fetch(ask or self._agent.call_many, self._job.plan, self._job.terms)
+
     def _run_once(self, fetched: Fetched) -> Ended:
-        files = run_holding.place_files(self._agent, self._job.plan, fetched)
+        files = run_holding.place_files(self._workdir, self._job.plan, fetched)
         try:
             return Run(
                 self._command(fetched, files),
@@ -110,6 +122,12 @@ class SecretRun:
             ).run()
         finally:
             files.remove()
+
+    def _workdir(self) -> Mapping[str, Any]:
+        if self._folder is None:
+            assert self._agent is not None  # noqa: S101  # there are values, so it gave them
+            self._folder = self._agent.call("workdir")
+        return self._folder
 
     def _command(self, fetched: Fetched, files: ValueFiles) -> Command:
         job = self._job
@@ -128,7 +146,7 @@ class SecretRun:
             return False
         before = self._leases.forget()
         try:
-            self._next = run_holding.fetch(self._agent, self._job.plan, self._job.terms)
+            self._next = self._fetch()
         except SecretAgentError:
             return False
         self._next.hold(self._leases, now)

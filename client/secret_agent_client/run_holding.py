@@ -7,30 +7,19 @@ child's environment, in its files, and in what the masker looks for; no message 
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from secret_agent_client.encodings import has_short_lines, is_maskable
 from secret_agent_client.environment import Plan, Wanted, child_environment
-from secret_agent_client.errors import LockedError, NotFoundError, SecretAgentError
+from secret_agent_client.errors import NotFoundError, SecretAgentError
 from secret_agent_client.files import ValueFiles, write_in_folder, write_in_memory
 from secret_agent_client.references import Reference
 from secret_agent_client.run_leases import Leases
 
 Request = tuple[str, dict[str, Any]]
 Reply = dict[str, Any] | SecretAgentError
-Unlock = Callable[[dict[str, Any]], dict[str, Any]]
-"""Asks the person to unlock, and repeats the `get` of that body; its `ok`."""
-
-AT_ONCE = 64  # requests sent before their replies are read
-
-
-class Agent(Protocol):
-    """What is asked of a connection to the agent."""
-
-    def call(
-        self, verb: str, body: dict[str, Any] | None = None, *, deadline_s: float = 30.0
-    ) -> dict[str, Any]: ...
-    def call_many(self, requests: list[Request]) -> list[Reply]: ...
+Ask = Callable[[list[Request]], list[Reply]]
+"""Asks the agent many things at once; may ask a person to unlock, where that is due."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,21 +44,10 @@ class Fetched:
             leases.hold(secret, lease, now)
 
 
-def fetch(agent: Agent, plan: Plan, terms: Terms, unlock: Unlock | None = None) -> Fetched:
-    """Every value that the plan wants.  Raises what stood in the way, having kept nothing.
-
-    unlock: None where nobody may be asked.
-    """
+def fetch(ask: Ask, plan: Plan, terms: Terms) -> Fetched:
+    """Every value that the plan wants.  Raises what stood in the way, having kept nothing."""
     wanted_by = _grouped(plan.wanted)
-    bodies = [_body(reference, as_file, terms) for reference, as_file in wanted_by]
-    replies: list[Reply] = []
-    for at in range(0, len(bodies), AT_ONCE):
-        replies += agent.call_many([("get", body) for body in bodies[at : at + AT_ONCE]])
-    if unlock is not None:
-        replies = [
-            _again(unlock, body) if isinstance(reply, LockedError) else reply
-            for body, reply in zip(bodies, replies, strict=True)
-        ]
+    replies = ask([("get", _body(*asked, terms)) for asked in wanted_by])
     fetched = Fetched()
     failed: list[tuple[Wanted, SecretAgentError]] = []
     for group, reply in zip(wanted_by.values(), replies, strict=True):
@@ -80,19 +58,24 @@ def fetch(agent: Agent, plan: Plan, terms: Terms, unlock: Unlock | None = None) 
         fetched.values |= {wanted.name: value for wanted in group}
         fetched.leases.append((group[0].reference.name, reply["lease"]))
     if failed:
-        _give_back(agent, fetched)
+        _give_back(ask, fetched)
         raise _failure(failed)
     return fetched
 
 
-def place_files(agent: Agent, plan: Plan, fetched: Fetched) -> ValueFiles:
-    """Write the values that are wanted as files, where the agent or the kernel removes them."""
+def place_files(
+    workdir: Callable[[], Mapping[str, Any]], plan: Plan, fetched: Fetched
+) -> ValueFiles:
+    """Write the values that are wanted as files, where the agent or the kernel removes them.
+
+    workdir: asks the agent for a folder; called only where there is a file to be written.
+    """
     names = [wanted.name for wanted in plan.wanted if wanted.as_file]
     values = {name: fetched.values[name] for name in names if name in fetched.values}
     if not values:
         return ValueFiles({})
     try:
-        folder = agent.call("workdir")
+        folder = workdir()
     except SecretAgentError:  # a scoped socket makes no folders; an agent may be out of room
         return write_in_memory(values)
     if not folder["tmpfs"]:
@@ -116,15 +99,16 @@ def unmasked_names(fetched: Fetched) -> list[str]:
     return short + lines
 
 
-def _grouped(every: Iterable[Wanted]) -> dict[tuple[Reference, bool], list[Wanted]]:
+def _grouped(every: Iterable[Wanted]) -> dict[tuple[Reference, str], list[Wanted]]:
     """What is asked for once, with all the names that want it."""
-    groups: dict[tuple[Reference, bool], list[Wanted]] = {}
+    groups: dict[tuple[Reference, str], list[Wanted]] = {}
     for wanted in every:
-        groups.setdefault((wanted.reference, wanted.as_file), []).append(wanted)
+        channel = "file" if wanted.as_file else "env"
+        groups.setdefault((wanted.reference, channel), []).append(wanted)
     return groups
 
 
-def _body(reference: Reference, as_file: bool, terms: Terms) -> dict[str, Any]:  # noqa: FBT001  # a dict's key
+def _body(reference: Reference, channel: str, terms: Terms) -> dict[str, Any]:
     body: dict[str, Any] = {
         "name": reference.name,
         "field": reference.field,
@@ -134,26 +118,18 @@ def _body(reference: Reference, as_file: bool, terms: Terms) -> dict[str, Any]: 
         "ttl_s": terms.ttl_s,
         "reason": terms.reason,
         "binding": "process",
-        "channel": "file" if as_file else "env",
+        "channel": channel,
     }
     return {key: value for key, value in body.items() if value is not None}
-
-
-def _again(unlock: Unlock, body: dict[str, Any]) -> Reply:
-    try:
-        return unlock(body)
-    except SecretAgentError as error:
-        return error
 
 
 def _may_lack(wanted: Wanted, error: SecretAgentError) -> bool:
     return isinstance(error, NotFoundError) and not wanted.required
 
 
-def _give_back(agent: Agent, fetched: Fetched) -> None:
+def _give_back(ask: Ask, fetched: Fetched) -> None:
     ids = [lease["id"] for _, lease in fetched.leases]
-    if ids:
-        agent.call_many([("release", {"leases": ids[:256]})])  # one refused is one that is over
+    ask([("release", {"leases": ids[at : at + 256]}) for at in range(0, len(ids), 256)])
 
 
 def _failure(failed: list[tuple[Wanted, SecretAgentError]]) -> SecretAgentError:

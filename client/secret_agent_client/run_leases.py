@@ -19,7 +19,9 @@ from secret_agent_client.errors import SecretAgentError, UnavailableError
 OVERDUE_S = 5.0  # seconds after its term at which a lease counts as ended without being told
 RENEW_AT = 2 / 3  # of the term; what Vault's agent does
 RETRY_S = 1.0  # seconds between two tries to renew while the agent does not answer
-ANSWER_S = 2.0  # seconds that the agent may take; the child's output waits meanwhile
+ANSWER_S = 10.0  # seconds that the agent may take; the child's output waits meanwhile
+# Seconds for an event that has arrived to be read: a connection takes 0 for "only what was read".
+ARRIVED_S = 0.001
 
 _NO_LOSS = frozenset({"used-up", "released"})
 _GONE = "the agent is gone"
@@ -59,8 +61,8 @@ def boot_time() -> float:
 class Leases:
     """The leases of one run."""
 
-    def __init__(self, agent: Agent) -> None:
-        self._agent: Agent | None = agent
+    def __init__(self, agent: Agent | None) -> None:
+        self._agent = agent
         self._held: dict[str, _Held] = {}
 
     @property
@@ -122,7 +124,7 @@ class Leases:
 
     def _hear(self, agent: Agent) -> list[Loss]:
         losses: list[Loss] = []
-        while (event := agent.next_event(0)) is not None:
+        while (event := agent.next_event(ARRIVED_S)) is not None:
             losses += self._heard(event["event"], event.get("body", {}))
         return losses
 

@@ -28,6 +28,8 @@ from secret_agent_client.run_plumbing import lay
 from secret_agent_client.run_signals import caught_signals
 
 DRAIN_S = 0.05  # seconds without output after the child's end, where others still hold its streams
+SETTLE_S = 0.01  # seconds without output after which a child that was stopped has said it all
+SETTLE_ROUNDS = 200  # of reading and writing until then: others may go on writing for ever
 
 _ENDING = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM})
 
@@ -70,7 +72,7 @@ class Run:
         self._clock = clock
         self._plumbing = lay(terminal, patterns)
         in_front = os.isatty(0) and os.isatty(1)
-        self._jobs = Jobs(terminal, starts_in_front=in_front)
+        self._jobs = Jobs(terminal, self._plumbing.master, starts_in_front=in_front)
         self._kill_at: float | None = None
         self._restart = False
         self._status = 0
@@ -137,8 +139,7 @@ class Run:
     def _pass_signals(self, child: Child, woken: int) -> None:
         for number in os.read(woken, 512):
             if number == signal.SIGWINCH:
-                if self._terminal is not None and self._plumbing.master is not None:
-                    self._terminal.copy_size(self._plumbing.master)
+                self._jobs.resized()
             elif number == signal.SIGCONT:
                 self._jobs.resume(child)
             else:
@@ -147,12 +148,26 @@ class Run:
     def _hear(self, child: Child) -> None:
         for report in child.read_reports():
             if report.what == monitor.REPORT_STOPPED:
+                self._show_what_came()
                 self._jobs.stopped(child, report.number)
             elif report.what == monitor.REPORT_ENDED:
                 self._status = report.number
             elif report.what == monitor.REPORT_FAILED:
                 child.wait()
                 raise exec_error(report.number)
+
+    def _show_what_came(self) -> None:
+        """We are about to be stopped ourselves: what the child wrote before it stopped goes first.
+
+        The kernel hands on what is written to a pty a moment later.
+        """
+        for _ in range(SETTLE_ROUNDS):
+            poll = select.poll()
+            self._plumbing.register(poll, in_front=False)
+            ready = dict(poll.poll(SETTLE_S * 1000))
+            if not ready:
+                return
+            self._plumbing.flow(ready, self._clock())
 
     def _on_losses(self, child: Child, now: float) -> None:
         reaction = self._watch.take(now)

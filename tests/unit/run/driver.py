@@ -2,7 +2,7 @@
 
     python driver.py SPEC CMD…
 
-SPEC is JSON: {"env": {NAME: VALUE}, "files": {NAME: VALUE}, "on_revoke", "restart", "mask",
+SPEC is JSON: {"values": {NAME: VALUE}, "files": {NAME: VALUE}, "on_revoke", "restart", "mask",
 "folder": PATH or null, "ttl_s", "socket": PATH or null}.  The test listens at the socket; each line
 it sends is an event, or {"drop": true} to be gone, or {"values": {NAME: VALUE}} for the next fetch;
 each request of ours other than `get` is told to it in a line.
@@ -27,7 +27,7 @@ class FakeAgent:
 
     def __init__(self, spec: dict[str, Any]) -> None:
         self.spec = spec
-        self.values = {**spec.get("env", {}), **spec.get("files", {})}
+        self.values = {**spec.get("values", {}), **spec.get("files", {})}
         self.events: list[dict[str, Any]] = []
         self.count = 0
         self.test: socket.socket | None = None
@@ -89,7 +89,7 @@ def main() -> int:
     spec = json.loads(Path(sys.argv[1]).read_text())
     argv = tuple(sys.argv[2:])
     asked = Asked(
-        env=tuple(f"{name}=test/{name.lower()}" for name in spec.get("env", {})),
+        env=tuple(f"{name}=test/{name.lower()}" for name in spec.get("values", {})),
         files=tuple(f"{name}=test/{name.lower()}" for name in spec.get("files", {})),
     )
     try:
