@@ -22,16 +22,15 @@ from secret_agent.store.checks import (
     check_texts,
     check_times,
     check_values,
-    check_whole,
 )
 from secret_agent.store.diagnosis import Examiner, label
 from secret_agent.store.header import Kind
 from secret_agent.store.ledger import Ledger, Opened
 from secret_agent.store.listing import summary, version_info
 from secret_agent.store.records import Record, SecretInfo, VersionInfo
-from secret_agent.store.rows import Meta, wipe_fields
+from secret_agent.store.rows import Meta
 from secret_agent.store.seal import Buffer
-from secret_agent_client.errors import InvalidError, NotFoundError
+from secret_agent_client.errors import NotFoundError
 
 Infos = list[SecretInfo]
 Place = tuple[str, str]
@@ -144,29 +143,12 @@ class Store:
         check_texts(type=type, by=by, note=note)
         check_times(expires_at=expires_at, rotate_due=rotate_due)
         values = check_values(fields)
+        now, names = int(self._clock_wall()), tuple(values)
+        meta = Meta(name, stage, type, by, note, now, expires_at, rotate_due, names)
         with self._ledger.batch() as opened:
-            live = reading.newest_live(opened, name, stage)
-            if live is not None and create_only:
-                raise InvalidError(f"{label(name, stage)} is there already")
-            if live is not None and merge:
-                base = reading.record(opened, live)
-                values = base.fields | values
-                note = base.note if note is None else note
-            check_whole(values)
-            meta = Meta(
-                name=name,
-                stage=stage,
-                type=type,
-                by=by,
-                note=note,
-                created_at=int(self._clock_wall()),
-                expires_at=expires_at,
-                rotate_due=rotate_due,
-                field_names=tuple(values),
+            return writing.put(
+                self._ledger, opened, meta, values, merge=merge, create_only=create_only
             )
-            version = writing.add(self._ledger, opened, meta, values, is_new=live is None)
-        wipe_fields(values.values())
-        return version_info(version, meta)
 
     def remove(self, name: str, stage: str, version: int | None = None, *, purge: bool) -> Versions:
         """Delete one version, or all of them; their numbers.
@@ -191,22 +173,7 @@ class Store:
             row = reading.row(opened, name, stage, version)
             if row is None:
                 raise _missing(name, stage, version)
-            old = reading.record(opened, row)
-            live = reading.newest_live(opened, name, stage)
-            meta = Meta(
-                name=name,
-                stage=stage,
-                type=old.type,
-                by=by or old.by,
-                note=old.note,
-                created_at=int(self._clock_wall()),
-                expires_at=old.expires_at,
-                rotate_due=old.rotate_due,
-                field_names=tuple(old.fields),
-            )
-            new = writing.add(self._ledger, opened, meta, old.fields, is_new=live is None)
-        wipe_fields(old.fields.values())
-        return version_info(new, meta)
+            return writing.restore(self._ledger, opened, row, by=by, now=int(self._clock_wall()))
 
     # reading
 

@@ -43,11 +43,10 @@ class Examiner:
         return "; ".join(found) or "a row was put back from an older copy"
 
     def explain_row(self, row: Row) -> str:
-        """Why one row does not open."""
+        """Why one row does not open; no other is named, which the reader may not know of."""
         with closing(self._database.marks()) as places:
-            home = self._home_of(row, places)
-        if home is not None:
-            return f"{self._label(row)} was swapped: it holds what belongs to {self._label(home)}"
+            if self._home_of(row, places) is not None:
+                return f"{self._label(row)} was swapped: it holds what belongs to another"
         part = "fields were" if self._meta_opens(row) else "metadata was"
         return f"{self._label(row)}: its {part} altered"
 
@@ -65,7 +64,14 @@ class Examiner:
         return broken
 
     def _describe_all(self, broken: list[Row]) -> list[str]:
-        return [self.explain_row(row) for row in broken]
+        return [self._describe(row) for row in broken]
+
+    def _describe(self, row: Row) -> str:
+        with closing(self._database.marks()) as places:
+            home = self._home_of(row, places)
+        if home is None:
+            return self.explain_row(row)
+        return f"{self._label(row)} was swapped: it holds what belongs to {self._label(home)}"
 
     def _home_of(self, row: Row, places: Iterable[Place]) -> Row | None:
         """The row to which the texts of this one belong, moved with or without their seal."""

@@ -90,6 +90,19 @@ def open_private(path: Path) -> int:
     return descriptor
 
 
+def read_private(path: Path, most: int) -> bytes:
+    """The first bytes of a small file of ours.  Raises as `check_private` does."""
+    check_private(path)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            return os.read(descriptor, most)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise _refused(path, error) from None
+
+
 def draft_of(path: Path) -> Path:
     """Where a store is written before it is put into its place."""
     return path.with_name(path.name + ".new")
@@ -150,10 +163,14 @@ def _lock_unwritable(beside: Path) -> int | None:
 def _flock(descriptor: int) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    except OSError as error:
         os.close(descriptor)
+        if isinstance(error, BlockingIOError):
+            raise UnavailableError(
+                "the store is in use by another agent", remedy="secret-agent status"
+            ) from None
         raise UnavailableError(
-            "the store is in use by another agent", remedy="secret-agent status"
+            f"the store's disk cannot lock files: {(error.strerror or 'unknown error').lower()}"
         ) from None
 
 

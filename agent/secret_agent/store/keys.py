@@ -49,7 +49,7 @@ class Bounds:
 BOUNDS = Bounds(
     new=Cost(64 * 1024, 3, 4),  # RFC 9106 section 4, second recommendation
     floor=Cost(64 * 1024, 3, 1),  # less was never written, so it is a downgrade
-    ceiling=Cost(1024 * 1024, 16, 16),  # 1 GiB: what a laptop can give to one unlock
+    ceiling=Cost(256 * 1024, 8, 8),  # about a second: more was never written either
 )
 
 
@@ -93,9 +93,7 @@ def hkdf(secret: Buffer, *, salt: bytes, info: bytes, size: int = KEY_SIZE) -> b
 
 def random_key() -> bytearray:
     """A new key, read straight into our buffer: what os.urandom returns could not be erased."""
-    os.urandom(
-        1
-    )  # returns once the kernel's generator is seeded, which /dev/urandom does not wait for
+    os.urandom(1)  # waits until the kernel's generator is seeded, which /dev/urandom does not
     key = bytearray(KEY_SIZE)
     with Path("/dev/urandom").open("rb", buffering=0) as source:
         read = source.readinto(key)

@@ -118,11 +118,10 @@ def _check_order(path: Path, known: Sighting, found: Sighting) -> None:
 
 
 def _content(path: Path) -> bytes:
-    if (
-        files.check_private(path).st_size == 0
-    ):  # made, and the machine died before the first sighting
+    content = files.read_private(path, SIZE + 1)
+    if not content:  # it was made, and the machine died before the first sighting
         raise NotFoundError(f"{path} is empty")
-    return path.read_bytes()[: SIZE + 1]
+    return content
 
 
 def _parse(content: bytes) -> tuple[Sighting, bytes]:

@@ -1,34 +1,49 @@
 """The changes that a store knows, each inside a batch of the ledger."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 from secret_agent.store import reading
+from secret_agent.store.checks import check_whole
+from secret_agent.store.diagnosis import label
 from secret_agent.store.header import Kind, Slot, open_slot, slot_key
 from secret_agent.store.ledger import Ledger, Opened
+from secret_agent.store.listing import version_info
 from secret_agent.store.making import new_slot
-from secret_agent.store.rows import Meta, Row, key_of, prefix_of, reseal_meta, seal_row
+from secret_agent.store.records import Record, VersionInfo
+from secret_agent.store.rows import Meta, Row, key_of, prefix_of, reseal_meta, seal_row, wipe_fields
 from secret_agent.store.seal import Buffer, wipe
 from secret_agent_client.errors import InvalidError, NotFoundError
 from secret_agent_client.value import SecretValue
 
+Values = dict[str, SecretValue]
 
-def add(
+
+def put(  # all but four by keyword
     ledger: Ledger,
     opened: Opened,
     meta: Meta,
-    fields: Mapping[str, SecretValue],
+    values: Values,
     *,
-    is_new: bool,
-) -> int:
-    """Add the next version; its number.  `is_new`: the secret has no other that is not deleted."""
-    prefix = prefix_of(opened.keys, meta.name, meta.stage)
-    version = _next_version(opened, prefix)
-    key = key_of(prefix, version)
-    ledger.insert(seal_row(opened.keys, opened.header.store_id, key, meta, fields))
-    if is_new:
-        ledger.count_secrets(1)
-    return version
+    merge: bool,
+    create_only: bool,
+) -> VersionInfo:
+    """Write the next version, with `merge` over what the newest one holds; the values are wiped."""
+    live = reading.newest_live(opened, meta.name, meta.stage)
+    if live is not None and create_only:
+        raise InvalidError(f"{label(meta.name, meta.stage)} is there already")
+    if live is not None and merge:
+        meta, values = _merged(reading.record(opened, live), meta, values)
+    check_whole(values)
+    return _add(ledger, opened, meta, values, is_new=live is None)
+
+
+def restore(ledger: Ledger, opened: Opened, row: Row, *, by: str, now: int) -> VersionInfo:
+    """Write what a row holds as the next version."""
+    old = reading.meta(opened, row)
+    meta = replace(old, by=by or old.by, created_at=now, deleted=False, next_version=0)
+    values = reading.record(opened, row).fields
+    live = reading.newest_live(opened, meta.name, meta.stage)
+    return _add(ledger, opened, meta, values, is_new=live is None)
 
 
 def bury(ledger: Ledger, opened: Opened, name: str, stage: str, version: int | None) -> list[int]:
@@ -90,6 +105,26 @@ def prove_passphrase(opened: Opened, passphrase: Buffer) -> None:
         wipe(open_slot(slot, kek, opened.header))
     finally:
         wipe(kek)
+
+
+def _merged(base: Record, meta: Meta, values: Values) -> tuple[Meta, Values]:
+    merged = base.fields | values
+    note = base.note if meta.note is None else meta.note
+    return replace(meta, note=note, field_names=tuple(merged)), merged
+
+
+def _add(
+    ledger: Ledger, opened: Opened, meta: Meta, values: Values, *, is_new: bool
+) -> VersionInfo:
+    """`is_new`: the secret has no other version that is not deleted."""
+    prefix = prefix_of(opened.keys, meta.name, meta.stage)
+    version = _next_version(opened, prefix)
+    key = key_of(prefix, version)
+    ledger.insert(seal_row(opened.keys, opened.header.store_id, key, meta, values))
+    wipe_fields(values.values())
+    if is_new:
+        ledger.count_secrets(1)
+    return version_info(version, meta)
 
 
 def _slot(opened: Opened, kind: Kind) -> Slot:

@@ -254,6 +254,26 @@ def test_a_second_process_on_the_same_file_is_told_so(shop: Workshop) -> None:
     assert found.stdout == "the store is in use by another agent\n"
 
 
+def test_a_disk_that_cannot_lock_files_is_named(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(37, "No locks available")
+
+    shop.fill(a="1")
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    with pytest.raises(UnavailableError, match="disk cannot lock files: no locks available"):
+        shop.unlock()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read what permissions forbid")
+def test_a_witness_that_cannot_be_read_is_named(shop: Workshop) -> None:
+    shop.fill(a="1")
+    shop.witness.chmod(0)
+    with pytest.raises(UnavailableError, match="cannot be used: permission denied"):
+        shop.unlock()
+
+
 def test_a_program_that_reads_the_file_without_our_lock_is_kept_out(shop: Workshop) -> None:
     with shop.created() as store:
         put(store, "a")

@@ -61,10 +61,9 @@ def test_one_call_takes_as_many_steps_in_a_large_store_as_in_a_small_one(shop: W
     shop.path.unlink()
     shop.witness.unlink()
     large = steps_of_each(shop, LARGE)
-    # One step more or less is whether the tree ends behind the row.
-    assert {
-        name: large[name] - small[name] for name in CALLS if abs(large[name] - small[name]) > 2
-    } == {}
+    # A few steps more or less are whether the tree ends behind the row; a scan would be thousands.
+    grown = {name: large[name] - small[name] for name in CALLS}
+    assert {name: steps for name, steps in grown.items() if abs(steps) > 10} == {}
     assert max(large.values()) < 300
     assert min(large[name] for name in CALLS if name != "count") > 0
 
