@@ -103,8 +103,9 @@ class Exchange:
 
     def _sort(self, message: "Reply") -> None:
         if "event" in message:
-            del self.events[: len(self.events) + 1 - MAX_EVENTS]
             self.events.append(message)
+            if len(self.events) > MAX_EVENTS:
+                del self.events[0]
             return
         answer = _answer(message)
         request_id = message.get("id")

@@ -63,6 +63,9 @@ def get(text: str) -> SecretAgentError | None:
         return None
     try:
         sock = _dial()
+    except (SecretAgentError, OSError, Unusual):
+        return None  # the long way finds it too, after it has looked at the reference
+    try:
         value = _value(sock, text)
     except (LockedError, OSError, Unusual):
         return None

@@ -212,7 +212,7 @@ def _runtime(environ: "Mapping[str, str]", state: str) -> str:
     if base.startswith("/"):
         return (base.rstrip("/") or "/") + "/" + NAME
     if sys.platform == "darwin":
-        return _home("~/Library/Caches/TemporaryItems") + "/" + NAME
+        return _home(environ, "~/Library/Caches/TemporaryItems") + "/" + NAME
     base = f"/run/user/{os.geteuid()}"
     try:
         known = os.lstat(base)
@@ -225,12 +225,14 @@ def _runtime(environ: "Mapping[str, str]", state: str) -> str:
 def _folder(environ: "Mapping[str, str]", variable: str, default: str) -> str:
     base = environ.get(variable, "")
     if not base.startswith("/"):  # "all paths must be absolute", else ignored: XDG base directories
-        base = _home(default)
+        base = _home(environ, default)
     return (base.rstrip("/") or "/") + "/" + NAME
 
 
-def _home(path: str) -> str:
-    found = os.path.expanduser(path)  # noqa: PTH111  # pathlib alone would double the start-up
+def _home(environ: "Mapping[str, str]", path: str) -> str:
+    """The path with its `~` replaced by HOME, else by what the user database says."""
+    home = environ.get("HOME") or os.path.expanduser("~")  # noqa: PTH111  # pathlib costs start-up
+    found = home.rstrip("/") + path[1:]
     if not found.startswith("/"):
         raise InvalidError(
             "HOME is not an absolute path", remedy="export SECRET_AGENT_HOME=/path/to/a/folder"

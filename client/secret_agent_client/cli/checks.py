@@ -1,7 +1,8 @@
 """What `doctor` tries on this machine by itself, whether or not an agent runs.
 
-Rules that hold here: each check tries the thing and does not conclude it from names; each has a
-deadline and says what it found, what follows, and what mends it; nothing is changed on the machine.
+Rules that hold here: what can be tried is tried, and of the rest the kernel's own setting is read;
+each check has a deadline and says what it found, what follows and what mends it; nothing is changed
+on the machine.
 `fail` is what makes an agent refuse or a promise void; `warn` is a protection that is not there.
 """
 
