@@ -224,3 +224,19 @@ def test_on_a_terminal_a_newline_follows_the_value(unlocked: Agent) -> None:
     argv = ["python3", "-m", "secret_agent_client", "get", "t/n", "--ttl", "1m"]
     with Terminal(argv, env=unlocked.environment(), cwd=unlocked.path) as terminal:
         terminal.expect("shown-here\r\n")
+
+
+@pytest.mark.slow
+def test_the_first_set_makes_the_store_where_a_person_can_be_asked(agent: Agent) -> None:
+    value = agent.plant()
+    given = agent.path.with_suffix(".value")
+    given.write_bytes(value)
+    script = f'python3 -m secret_agent_client set new/a --stdin < "{given}"'
+    with Terminal(["sh", "-c", script], env=agent.environment(), cwd=agent.path) as terminal:
+        terminal.expect("New passphrase")
+        terminal.send("correct horse battery staple\r")
+        terminal.expect("again")
+        terminal.send("correct horse battery staple\r")
+        terminal.expect("new/a: version 1 written")
+    given.unlink()
+    assert agent.cli("get", "new/a", check=True).stdout == value
