@@ -36,7 +36,9 @@ def _wrong(kind: str) -> Any:
     return 7 if kind != "uint" else "seven"
 
 
-@pytest.mark.parametrize("verb", [verb for verb in VERBS.values() if verb.fields], ids=lambda verb: verb.name)
+@pytest.mark.parametrize(
+    "verb", [verb for verb in VERBS.values() if verb.fields], ids=lambda verb: verb.name
+)
 def test_a_field_of_the_wrong_kind_is_named(verb: Any, shared: Agent) -> None:
     right = {"uint": 1, "text": "a", "bytes": b"a", "texts": ["a"]}
     needed = {name: right[f.kind] for name, f in verb.fields.items() if f.required}
