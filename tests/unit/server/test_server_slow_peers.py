@@ -12,6 +12,7 @@ import pytest
 import trio
 import trio.testing
 
+from secret_agent.model import ProcessKey
 from secret_agent.server import limits
 from secret_agent.server.connection import Connection
 from secret_agent_client.wire import Decoder, encode
@@ -25,6 +26,9 @@ class _Peer:
 
     def identify(self, *, scope: str | None) -> Any:
         return type("Holder", (), {"scope": scope})
+
+    def open_pidfd(self, _key: ProcessKey) -> int:
+        raise AssertionError("nothing is bound here")
 
 
 def _no_bug(error: BaseException) -> None:
