@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from secret_agent_client.errors import SecretAgentError
 from secret_agent_client.version import PROTOCOL
@@ -97,7 +97,7 @@ class FakeAgent:
         self._accepts = accepts
         self._threads: list[threading.Thread] = []
 
-    def __enter__(self) -> "FakeAgent":
+    def __enter__(self) -> Self:
         if self._accepts:
             self._start(self._accept)
         return self

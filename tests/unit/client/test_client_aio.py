@@ -108,12 +108,16 @@ async def test_events_come_and_the_agents_end_is_an_error(socket_path: Path) -> 
         talk.event("agent-stopping", {})
         return None
 
-    names = []
+    names: list[str] = []
+
+    async def listen(client: aio.Client) -> None:
+        async for event in client.events():
+            names.append(event["event"])  # noqa: PERF401  # extend() would lose them at the end
+
     with FakeAgent(socket_path, {"events": subscribe}):
         async with aio.connect() as client:
             with pytest.raises(NoAgentError, match="closed the connection"):
-                async for event in client.events():
-                    names.append(event["event"])
+                await listen(client)
             with pytest.raises(NoAgentError):
                 await client.get("a/b")
     assert names == ["agent-stopping"]
@@ -126,8 +130,8 @@ async def test_garbage_ends_every_wait(socket_path: Path) -> None:
                 await connection.call("x")
 
 
-async def test_without_an_agent_it_says_so(folder: Path) -> None:
-    assert folder.is_dir()
+@pytest.mark.usefixtures("folder")
+async def test_without_an_agent_it_says_so() -> None:
     with pytest.raises(NoAgentError, match="no agent is running"):
         async with aio.connect():
             pass

@@ -1,5 +1,6 @@
 """The blocking connection against servers that behave, hang, dribble, lie and go away."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -166,22 +167,26 @@ def test_an_agent_that_dribbles_does_not_stretch_the_deadline(socket_path: Path)
 
 
 def test_an_agent_that_reads_nothing_does_not_hold_a_sender(socket_path: Path) -> None:
-    with FakeAgent(socket_path, accepts=False), Connection.connect() as connection:
-        with pytest.raises(UnavailableError, match="did not take a request"):
-            connection.call("set", {"v": bytes(1 << 20)}, deadline_s=SOON_S)
+    with (
+        FakeAgent(socket_path, accepts=False),
+        Connection.connect() as connection,
+        pytest.raises(UnavailableError, match="did not take a request"),
+    ):
+        connection.call("set", {"v": bytes(1 << 20)}, deadline_s=SOON_S)
+
+
+def fill(waiting: contextlib.ExitStack) -> None:
+    """Dial until a backlog of nothing is full."""
+    for _ in range(8):
+        waiting.enter_context(Connection.connect(deadline_s=SOON_S))
 
 
 def test_an_agent_that_lets_nobody_in_is_an_error_at_the_deadline(socket_path: Path) -> None:
     """A stopped agent's backlog fills up; connect() would then wait for ever."""
     with FakeAgent(socket_path, backlog=0, accepts=False):
-        waiting = []
-        try:
-            with pytest.raises(UnavailableError, match="lets nobody in"):
-                for _ in range(8):
-                    waiting.append(Connection.connect(deadline_s=SOON_S))
-        finally:
-            for connection in waiting:
-                connection.close()
+        waiting = contextlib.ExitStack()
+        with waiting, pytest.raises(UnavailableError, match="lets nobody in"):
+            fill(waiting)
 
 
 STOPPED = """
@@ -211,7 +216,7 @@ def test_a_stopped_agent_is_named_with_the_command_that_continues_it(socket_path
 
 
 def test_what_an_agent_says_before_it_closes_is_heard(socket_path: Path) -> None:
-    refusal = {"id": None, "error": DeniedError("you may not").to_wire()}
+    refusal: Body = {"id": None, "error": DeniedError("you may not").to_wire()}
     with socket.socket(socket.AF_UNIX) as listener:
         os.fchmod(listener.fileno(), 0o600)
         listener.bind(str(socket_path))

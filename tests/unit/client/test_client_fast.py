@@ -1,4 +1,4 @@
-"""The short path of `get`: what it prints, what it leaves to the long way, and what it never does."""
+"""The short path of `get`: what it prints, what it leaves to the long way, what it never does."""
 
 import os
 import pty
