@@ -4,12 +4,12 @@ The agent makes and opens a backup; it gets a descriptor of the file and never a
 encrypted before it leaves the agent, so that nothing here ever sees a value.
 """
 
-import os
 import sys
 from argparse import ArgumentParser, Namespace
 from typing import Any
 
 from secret_agent_client.cli.command import Command
+from secret_agent_client.cli.given import cannot_be_read
 from secret_agent_client.cli.output import Output
 from secret_agent_client.cli.prompts import may_prompt, passphrase_from, read_passphrase
 from secret_agent_client.cli.session import call_unlocked, open_session
@@ -36,8 +36,7 @@ def is_backup(path: str) -> bool:
     except IsADirectoryError:
         return False
     except OSError as error:
-        why = os.strerror(error.errno or 0).lower()
-        raise InvalidError(f"the file to be imported cannot be read: {why}") from None
+        raise cannot_be_read("the file to be imported", error) from None
 
 
 def import_backup(args: Namespace, out: Output) -> int:
@@ -66,8 +65,7 @@ def _identity(path: str) -> bytes:
     try:
         data, known = read_regular(path, most=MAX_IDENTITY)
     except OSError as error:
-        why = os.strerror(error.errno or 0).lower()
-        raise InvalidError(f"the identity's file cannot be read: {why}") from None
+        raise cannot_be_read("the identity's file", error) from None
     if known.st_mode & 0o077:
         raise InvalidError(
             "the identity's file is open to others", remedy=f"chmod 600 {quoted(path)}"

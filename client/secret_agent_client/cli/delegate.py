@@ -15,6 +15,7 @@ from typing import Any
 
 from secret_agent_client.child import CommandError, exec_error, find_program
 from secret_agent_client.cli.command import Command
+from secret_agent_client.cli.given import parse_octal
 from secret_agent_client.cli.output import Output
 from secret_agent_client.cli.session import call_unlocked, open_session
 from secret_agent_client.cli.shell_words import SHELLS, assignment
@@ -109,9 +110,7 @@ def _make(
 
 
 def _mode(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 4 and not set(text) & set("89")):
-        raise InvalidError("--mode must be octal digits, such as 0660")
-    mode = int(text, 8)
+    mode = parse_octal(text, example="0660")
     if mode & ~0o666 or mode & 0o600 != 0o600:
         raise InvalidError("--mode must let the owner read and write, and nobody execute")
     return mode

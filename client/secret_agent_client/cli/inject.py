@@ -4,11 +4,11 @@ Order: the template is read and every place in it checked; all values are fetche
 memory; then one file is written.  Whatever fails before that, nothing is written (T31, abuse 49).
 """
 
-import os
 import sys
 from argparse import ArgumentParser, Namespace
 
 from secret_agent_client.cli.command import Command
+from secret_agent_client.cli.given import parse_octal, read_input
 from secret_agent_client.cli.output import Output
 from secret_agent_client.cli.resolve import Terms, resolve
 from secret_agent_client.cli.session import open_session
@@ -45,7 +45,7 @@ def _inject(args: Namespace, out: Output) -> int:
         ttl_s=None if args.ttl is None else parse_duration(args.ttl, what="--ttl"),
         reason=args.reason,
     )
-    template = parse_template(_read(args.source))
+    template = parse_template(read_input(args.source, most=MAX_TEMPLATE, what="the template"))
     filled = _filled(args, template, terms)
     try:
         if to_stdout:
@@ -64,27 +64,12 @@ def _inject(args: Namespace, out: Output) -> int:
 
 def parse_mode(text: str) -> int:
     """Permission bits from octal digits; never writable by others, never special bits."""
-    if not (text.isascii() and text.isdigit() and len(text) <= 4 and not set(text) & set("89")):
-        raise InvalidError("--mode must be octal digits, such as 0600")
-    mode = int(text, 8)
+    mode = parse_octal(text, example="0600")
     if mode & ~0o755 or not mode & 0o400:
         raise InvalidError(
             "--mode must let the owner read, and nobody else write", remedy="secret-agent inject -h"
         )
     return mode
-
-
-def _read(source: str | None) -> bytes:
-    if source in (None, "-"):
-        data = sys.stdin.buffer.read(MAX_TEMPLATE + 1)
-    else:
-        try:
-            with open(source, "rb") as file:  # noqa: PTH123  # "" must be an error and no folder
-                data = file.read(MAX_TEMPLATE + 1)
-        except OSError as error:
-            why = os.strerror(error.errno or 0).lower()
-            raise InvalidError(f"the template cannot be read: {why}") from None
-    return data
 
 
 def _filled(args: Namespace, template: Template, terms: Terms) -> bytearray:

@@ -1,12 +1,12 @@
 """`policy check`, `policy explain` and `policy show`: what the rules are and what they say."""
 
 import os
-import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
 from secret_agent_client.cli.command import Command
+from secret_agent_client.cli.given import read_input
 from secret_agent_client.cli.output import Output
 from secret_agent_client.cli.session import open_session
 from secret_agent_client.cli.subverbs import add_subverb, add_subverbs
@@ -59,7 +59,7 @@ def _policy(args: Namespace, out: Output) -> int:
 
 def _check(args: Namespace, out: Output) -> int:
     path = args.file or str(Path(default_paths(os.environ).config) / "policy.toml")
-    text = _read(path)
+    text = read_input(path, most=MAX_POLICY, what="the policy")
     with open_session(args) as connection:
         reply = connection.call("policy-check", {"text": text})
     if args.json:
@@ -71,23 +71,6 @@ def _check(args: Namespace, out: Output) -> int:
         if problem["try"]:
             out.say(f"  try: {problem['try']}")
     return 0 if reply["ok"] else InvalidError.exit_status
-
-
-def _read(path: str) -> bytes:
-    try:
-        if path == "-":
-            text = sys.stdin.buffer.read(MAX_POLICY + 1)
-        else:
-            with open(path, "rb") as file:  # noqa: PTH123  # "" must be an error and no folder
-                text = file.read(MAX_POLICY + 1)
-    except OSError as error:
-        why = os.strerror(error.errno or 0).lower()
-        raise InvalidError(
-            f"the policy cannot be read: {why}", remedy="secret-agent policy show"
-        ) from None
-    if len(text) > MAX_POLICY:
-        raise InvalidError(f"a policy has at most {MAX_POLICY} bytes")
-    return text
 
 
 def _explain(args: Namespace, out: Output) -> int:

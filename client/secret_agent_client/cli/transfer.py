@@ -4,7 +4,6 @@ All that is taken and all that is left is told of.  No secret that exists is wri
 --replace says so.  The file itself is never touched.
 """
 
-import sys
 from argparse import ArgumentParser, Namespace
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 from secret_agent_client.cli.backup import add_passphrase_fd, import_backup, is_backup
 from secret_agent_client.cli.command import Command
+from secret_agent_client.cli.given import read_input
 from secret_agent_client.cli.output import Output
 from secret_agent_client.cli.session import call_unlocked, open_session
 from secret_agent_client.cli.write import call_creating
@@ -79,13 +79,7 @@ def _read(path: str) -> Imported:
         from secret_agent_client.importers_pass import read_pass
 
         return read_pass(path)
-    if path == "-":
-        data = sys.stdin.buffer.read(MAX_FILE + 1)
-    else:
-        with open(path, "rb") as file:  # noqa: PTH123  # as above
-            data = file.read(MAX_FILE + 1)
-    if len(data) > MAX_FILE:
-        raise InvalidError(f"the file to be imported has more than {MAX_FILE} bytes")
+    data = read_input(path, most=MAX_FILE, what="the file to be imported")
     return read_layout(data, stem=Path(path).stem)
 
 
