@@ -14,7 +14,7 @@ from secret_agent_client.errors import (
     from_wire,
 )
 from secret_agent_client.version import PROTOCOL
-from secret_agent_client.wire import MAX_REPLY_VALUES, Decoder, encode
+from secret_agent_client.wire import MAX_REPLY, MAX_REPLY_VALUES, Decoder, encode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Exchange:
         self.scope_only = scope_only
         body = {"version": PROTOCOL, "features": FEATURES, "client": client}
         self._hello = encode({"id": _HELLO, "verb": "hello", "body": body})
-        self._decoder = Decoder(max_values=MAX_REPLY_VALUES)
+        self._decoder = Decoder(max_message=MAX_REPLY, max_values=MAX_REPLY_VALUES)
         self._last_id = _HELLO
         self._waiting: set[int] = set()
         self._replies: dict[int, Reply | SecretAgentError] = {}

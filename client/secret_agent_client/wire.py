@@ -13,7 +13,8 @@ from secret_agent_client.errors import InvalidError
 
 MAX_FRAME = 256 * 1024  # bytes after the length; ssh-agent's limit for a message
 MAX_MESSAGE = 1280 * 1024  # bytes of a joined message: fields of 1 MiB in all, and their names
-MAX_REPLY_VALUES = 256 * 1024  # values in what a client reads; a list of secrets has many
+MAX_REPLY = 64 * 1024 * 1024  # bytes of a joined reply: the list of 100,000 secrets and more
+MAX_REPLY_VALUES = 4 * 1024 * 1024  # values in what a client reads; a list of secrets has many
 PART = MAX_FRAME - 64  # bytes of a part; leaves room for the map around it
 HEADER = 4  # bytes of length
 
@@ -24,16 +25,16 @@ class FrameError(InvalidError):
     """The stream is no longer in step: the connection is answered once and closed."""
 
 
-def encode(message: Message) -> bytes:
+def encode(message: Message, *, most: int = MAX_MESSAGE) -> bytes:
     """The bytes that send a message: one frame, or as many parts as it needs.
 
-    Raises InvalidError where the message is larger than MAX_MESSAGE.
+    Raises InvalidError where the message is larger than `most` bytes; a reply may have MAX_REPLY.
     """
     payload = pack(message)
     if len(payload) <= MAX_FRAME:
         return len(payload).to_bytes(HEADER, "big") + payload
-    if len(payload) > MAX_MESSAGE:
-        raise InvalidError(f"a message has {len(payload)} bytes; the most is {MAX_MESSAGE}")
+    if len(payload) > most:
+        raise InvalidError(f"a message has {len(payload)} bytes; the most is {most}")
     out = bytearray()
     for at in range(0, len(payload), PART):
         frame = pack({"part": payload[at : at + PART], "more": at + PART < len(payload)})
@@ -46,7 +47,7 @@ class Decoder:
     """Feed it what arrived; take messages from it until it has none.
 
     `max_message` bounds the bytes that one message may make us hold, `max_values` the values in it:
-    the defaults are what a request can need; a client reads with MAX_REPLY_VALUES.
+    the defaults are what a request can need; a client reads with MAX_REPLY and MAX_REPLY_VALUES.
     """
 
     __slots__ = ("_buffer", "_max_message", "_max_values", "_parts")

@@ -75,6 +75,7 @@ def test_the_limits_of_the_document_are_those_of_the_code() -> None:
     assert {what: int(most) for what, most in rows.items()} == {
         "bytes of a frame, after its length": wire.MAX_FRAME,
         "bytes of a message": wire.MAX_MESSAGE,
+        "bytes of a reply": wire.MAX_REPLY,
         "values in a request": MAX_VALUES,
         "levels of arrays and maps": MAX_DEPTH,
         "seconds from connecting to hello": limits.HELLO_S,

@@ -38,7 +38,7 @@ from secret_agent_client.errors import (
 )
 from secret_agent_client.messages import Verb, check_request
 from secret_agent_client.version import PROTOCOL, __version__
-from secret_agent_client.wire import Decoder, FrameError, encode
+from secret_agent_client.wire import MAX_REPLY, Decoder, FrameError, encode
 
 Handler = Callable[["Connection", Caller, dict[str, Any]], Awaitable[dict[str, Any]]]
 
@@ -69,6 +69,7 @@ class Connection:
         self._descriptors: deque[int] = deque()
         self._writing = trio.Lock()
         self._greeted = False
+        self._due = trio.current_time() + HELLO_S
         self._slow = 0
         self._events = 0
         self._nursery: trio.Nursery | None = None
@@ -117,11 +118,17 @@ class Connection:
 
     async def _receive(self) -> bool:
         """Feed what has come; False at the end of the stream or of the peer's time."""
-        if self._greeted and not self._decoder.holds_partial:
-            return await self._receive_once()
-        with trio.move_on_after(FRAME_S if self._greeted else HELLO_S):
+        with trio.CancelScope(deadline=self._deadline()):
             return await self._receive_once()
         return False
+
+    def _deadline(self) -> float:
+        """Until when more has to come.  It stands still while a message drips in, byte by byte."""
+        if self._greeted and not self._decoder.holds_partial:
+            self._due = float("inf")
+        elif self._due == float("inf"):
+            self._due = trio.current_time() + FRAME_S
+        return self._due
 
     async def _receive_once(self) -> bool:
         await trio.lowlevel.checkpoint()  # a peer that always has more must not keep the others out
@@ -228,10 +235,13 @@ class Connection:
     async def _reply(
         self, request_id: int | None, outcome: dict[str, Any] | SecretAgentError
     ) -> None:
+        if not isinstance(outcome, SecretAgentError):
+            try:
+                data = encode({"id": request_id, "ok": outcome}, most=MAX_REPLY)
+            except InvalidError as error:
+                outcome = error
         if isinstance(outcome, SecretAgentError):
             data = encode({"id": request_id, "error": outcome.to_wire()})
-        else:
-            data = encode({"id": request_id, "ok": outcome})
         await self._send(data)
 
     async def _send_event(self, data: bytes) -> None:

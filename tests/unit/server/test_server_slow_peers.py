@@ -152,8 +152,10 @@ async def test_a_client_that_does_not_read_its_events_is_hung_up_on(
 
 
 async def test_a_reply_that_is_too_large_to_send_is_an_error_and_not_the_end(
-    autojump_clock: trio.testing.MockClock,
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("secret_agent.server.connection.MAX_REPLY", 1_000_000)
+
     async def huge(*_: object) -> dict[str, Any]:
         return {"value": bytes(2_000_000)}
 
