@@ -27,12 +27,12 @@ def person(agent: Agent, tmp_path: Path) -> Person:
     return Person(agent, tmp_path)
 
 
-def export(person: Person, envrc: str) -> "subprocess.CompletedProcess[bytes]":
+def export(person: Person, envrc: str, **environment: str) -> "subprocess.CompletedProcess[bytes]":
     """`direnv export json` in the project, as its shell hooks call it."""
     direnv = person.use_direnv(envrc)
     return subprocess.run(
         [direnv, "export", "json"],
-        env=person.environment(),
+        env=person.environment(**environment),
         cwd=person.project,
         capture_output=True,
         timeout=DEADLINE_S,
@@ -84,11 +84,19 @@ def test_a_failure_fails_the_whole_envrc_and_exports_nothing(person: Person, why
     assert b"exit status 1" in done.stderr
 
 
-def test_no_manifest_and_no_command_are_failures_too(person: Person) -> None:
+def test_no_manifest_is_a_failure(person: Person) -> None:
     assert b"no secrets.toml" in export(person, "use secret-agent\n").stderr
+
+
+def test_no_command_is_a_failure(person: Person) -> None:
     person.trust_project()
-    (person.programs / "secret-agent").unlink()
-    assert b"not on PATH" in export(person, "use secret-agent\n").stderr
+    bare = person.folder / "bare"
+    bare.mkdir()
+    for program in ("bash", "grep", "mktemp", "rm"):
+        (bare / program).symlink_to(need(program))
+    done = export(person, "use secret-agent\n", PATH=str(bare))
+    assert b"not on PATH" in done.stderr
+    assert b"DB_PASSWORD" not in done.stdout
 
 
 def test_a_locked_session_fails_values_and_not_references(person: Person, agent: Agent) -> None:
@@ -137,24 +145,18 @@ def test_leaving_the_directory_ends_the_leases(
 
 
 @by_name(PROMPTING)
-def test_locking_ends_the_leases_and_takes_the_values_back(entered: Terminal, agent: Agent) -> None:
+def test_locking_ends_the_leases_and_takes_the_values_back(
+    entered: Terminal, agent: Agent, person: Person
+) -> None:
     agent.cli("lock", check=True)
-    await_line(agent, "locked")
+    person.await_line("locked")
     entered.run("true")
     assert entered.run(LOADED) == "unloaded"
     agent.unlock()
-    await_line(agent, "unlocked")
+    person.await_line("unlocked")
     entered.run("true")
     entered.run("true")
     assert entered.run(LOADED) == "loaded"
-
-
-def await_line(agent: Agent, state: str) -> None:
-    """Until the agent's line beside its socket says the state; it is written after the reply."""
-    with subprocess.Popen(
-        ["sh", "-c", f'until grep -q "^{state} " {agent.path}/prompt; do :; done']
-    ) as waiting:
-        assert waiting.wait(DEADLINE_S) == 0
 
 
 @by_name(PROMPTING)

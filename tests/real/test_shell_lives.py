@@ -153,7 +153,7 @@ def test_a_job_that_outlives_its_shell_has_no_lease_of_it(person: Person, shell:
     with following(person.home) as trail, person.at(shell) as terminal:
         terminal.run(start(shell))
         terminal.run(HOLD)
-        terminal.run("setsid sleep 600 >/dev/null 2>&1 </dev/null &")
+        terminal.run("setsid sleep 600 >/dev/null 2>&1 </dev/null & true")
         terminal.process.kill()
         trail.wait_for(event="lease", action="end", secret="app/db")
     assert leases(person) == []
@@ -164,6 +164,7 @@ def test_the_hook_registers_the_shell_and_shows_the_state(
     unlocked: Agent, tmp_path: Path, shell: Shell
 ) -> None:
     agent, person = unlocked, Person(unlocked, tmp_path)
+    person.await_line("unlocked")
     with following(agent) as trail:
         with person.at(shell, hook(shell)) as terminal:
             terminal.run("true")

@@ -34,8 +34,12 @@ def test_a_script_has_the_agent_and_is_registered(person: Person, shell: Shell) 
 
 
 @by_name(tuple(shell for shell in ALL if shell is not FISH))
-def test_it_holds_with_errexit_nounset_and_a_strange_ifs(person: Person, shell: Shell) -> None:
-    script = f"set -eu; IFS=/:; {start(shell)}; unset IFS; secret-agent status --json"
+def test_it_holds_with_errexit_nounset_and_globs_that_match_anything(
+    person: Person, shell: Shell
+) -> None:
+    for name in ("SECRET_AGENT_SOCK=x", "export", ";"):
+        (person.folder / name).touch()
+    script = f"set -eu; {start(shell)}; secret-agent status --json"
     done = person.script(shell, script)
     assert done.returncode == 0, done.stderr.decode()
     assert status(done.stdout)["shells"] == 1

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,6 +76,13 @@ class Person:
             yield terminal
             self.home.said.append(("a terminal", terminal.seen))
 
+    def await_line(self, state: str) -> None:
+        """Until the agent's line beside its socket says the state: it is written in its time."""
+        deadline = time.monotonic() + DEADLINE_S
+        while not (self.home.path / "prompt").read_text().startswith(f"{state} "):
+            assert time.monotonic() < deadline, f"the line never says {state}"
+            os.sched_yield()
+
     def trust_project(self, manifest: str = MANIFEST) -> None:
         """Write the project's secrets.toml and trust it as it stands."""
         (self.project / "secrets.toml").write_text(manifest)
@@ -84,7 +92,7 @@ class Person:
         """Install `use secret-agent`, write and allow an .envrc; direnv's path."""
         direnv = need("direnv")
         library = self.folder / "config/direnv/lib"
-        library.mkdir(parents=True)
+        library.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / "shell/direnv.sh", library / "secret-agent.sh")
         (self.project / ".envrc").write_text(envrc)
         allow = [direnv, "allow", str(self.project / ".envrc")]

@@ -152,7 +152,7 @@ class Shell:
             case "zsh":
                 return {"ZDOTDIR": str(folder)}
             case "fish":
-                return {"XDG_CONFIG_HOME": str(folder / "config"), "XDG_DATA_HOME": str(folder)}
+                return {"XDG_CONFIG_HOME": str(folder / "config")}
             case "bash":
                 return {"HISTFILE": ""}
             case _:
