@@ -23,10 +23,13 @@ CHUNK = 1 << 20
 Needle = tuple[bytes, bytes]
 
 needles: dict[str, Needle] = {}
+kept: list[bytearray] = []
+"""Every buffer that held a key, so that the allocator hides none that was not overwritten."""
 
 
 def remember(name: str, key: bytearray) -> None:
     needles[name] = (bytes(key[:16]), bytes(key[16:32]))
+    kept.append(key)
 
 
 def regions() -> Iterator[tuple[int, int]]:
