@@ -50,7 +50,7 @@ class Command:
 
 def find_program(name: str, path: str | None) -> str:
     """The file that a shell would run.  Raises CommandError with status 127 or 126."""
-    if "/" in name:
+    if "/" in name or not name:
         _check_file(name, name)
         return name
     found_but = None

@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol
 
 from secret_agent_client import run_holding, run_leases
 from secret_agent_client.child import Command, declared_in
+from secret_agent_client.child_monitor import GRACE_S
 from secret_agent_client.environment import Plan
 from secret_agent_client.errors import SecretAgentError
 from secret_agent_client.files import ValueFiles
@@ -37,7 +38,10 @@ class Agent(run_leases.Agent, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What is to be run, and how.  program: the file that argv[0] was found to be."""
+    """What is to be run, and how.
+
+    program: the file that argv[0] was found to be.  grace_s: between SIGTERM and SIGKILL.
+    """
 
     program: str
     argv: tuple[str, ...]
@@ -46,6 +50,7 @@ class Job:
     on_revoke: OnRevoke = "terminate"
     restart: bool = False
     mask: bool = True
+    grace_s: float = GRACE_S
 
 
 class SecretRun:
@@ -119,6 +124,7 @@ class SecretRun:
                 patterns=self._patterns(fetched),
                 watch=self,
                 clock=boot_time,
+                grace_s=self._job.grace_s,
             ).run()
         finally:
             files.remove()
@@ -174,7 +180,7 @@ class SecretRun:
 
 
 _MEANS = {
-    "terminate": "the command is told to end, and is killed after 10 s",
+    "terminate": f"the command is told to end, and is killed after {GRACE_S:g} s",
     "hup": "the command is told with SIGHUP",
     "none": "the command goes on, as --on-revoke ignore says",
     "restart": "it could be had again, so the command is started anew",

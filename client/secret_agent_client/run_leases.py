@@ -94,15 +94,13 @@ class Leases:
 
     def take(self, now: float) -> list[Loss]:
         """Hear what the agent says and renew what is due; what was lost by that."""
-        if self._agent is None:
-            return []
+        losses: list[Loss] = []
         try:
-            losses = self._hear(self._agent)
-            self._renew_due(self._agent, now)
-            # A reply to a renewal may have been read together with events.
-            losses += self._hear(self._agent)
+            losses += self._hear()
+            self._renew_due(now)
+            losses += self._hear()  # what was read together with the reply to a renewal
         except SecretAgentError:
-            return self._lose_all(_GONE)
+            losses += self._lose_all(_GONE)
         return losses + self._overdue(now)
 
     def forget(self) -> list[str]:
@@ -122,9 +120,12 @@ class Leases:
         except SecretAgentError:
             self._agent = None
 
-    def _hear(self, agent: Agent) -> list[Loss]:
+    def _hear(self) -> list[Loss]:
         losses: list[Loss] = []
-        while (event := agent.next_event(ARRIVED_S)) is not None:
+        while self._agent is not None:
+            event = self._agent.next_event(ARRIVED_S)
+            if event is None:
+                break
             losses += self._heard(event["event"], event.get("body", {}))
         return losses
 
@@ -145,10 +146,10 @@ class Leases:
         self._agent = None
         return [Loss(None, why)] if had else []
 
-    def _renew_due(self, agent: Agent, now: float) -> None:
+    def _renew_due(self, now: float) -> None:
         for lease_id, held in self._held.items():
-            if held.renew_at is not None and now >= held.renew_at:
-                self._renew(agent, lease_id, held, now)
+            if self._agent is not None and held.renew_at is not None and now >= held.renew_at:
+                self._renew(self._agent, lease_id, held, now)
 
     def _renew(self, agent: Agent, lease_id: str, held: _Held, now: float) -> None:
         body = {"lease": lease_id, "ttl_s": max(1, int(held.term_s))}

@@ -19,7 +19,6 @@ from typing import Literal, Protocol
 
 from secret_agent_client import child_monitor as monitor
 from secret_agent_client.child import Command, exec_error
-from secret_agent_client.child_monitor import GRACE_S
 from secret_agent_client.child_running import Child
 from secret_agent_client.masking_patterns import Patterns
 from secret_agent_client.pty_jobs import Jobs
@@ -65,11 +64,13 @@ class Run:
         patterns: Patterns | None,
         watch: Watch,
         clock: Callable[[], float],
+        grace_s: float = monitor.GRACE_S,
     ) -> None:
         self._command = command
         self._terminal = terminal
         self._watch = watch
         self._clock = clock
+        self._grace_s = grace_s
         self._plumbing = lay(terminal, patterns)
         in_front = os.isatty(0) and os.isatty(1)
         self._jobs = Jobs(terminal, self._plumbing.master, starts_in_front=in_front)
@@ -175,14 +176,14 @@ class Run:
             child.signal(signal.SIGHUP)
         elif reaction != "none" and self._kill_at is None:
             self._restart = reaction == "restart"
-            self._kill_at = now + GRACE_S
+            self._kill_at = now + self._grace_s
             child.signal(signal.SIGTERM)
             child.signal(signal.SIGCONT)  # one that is stopped ends only when it goes on
 
     def _kill_late(self, child: Child, now: float) -> None:
         if self._kill_at is not None and now >= self._kill_at:
             child.signal(signal.SIGKILL)
-            self._kill_at = now + GRACE_S
+            self._kill_at = now + self._grace_s
 
     def _drain(self, woken: int) -> None:
         """Pass on what the child has written; a signal that would end us ends this.

@@ -14,15 +14,14 @@ from secret_agent_client.cli.command import Command
 from secret_agent_client.cli.output import Output
 from secret_agent_client.cli.session import call_many_unlocked, open_session
 from secret_agent_client.dotenv import MAX_FILE, Dotenv, parse_dotenv
-from secret_agent_client.duration import parse_duration
 from secret_agent_client.environment import Asked, Plan, plan_environment
 from secret_agent_client.errors import InvalidError, SecretAgentError, UsageError
-from secret_agent_client.private_file import read_regular
 from secret_agent_client.references import check_stage
 from secret_agent_client.run import Job, SecretRun
 from secret_agent_client.run_holding import Terms
 
 NOT_HAD = 125  # exit status where the secrets could not be had; as env(1) for its own failures
+MANIFEST = "secrets.toml"
 
 # Their server is started by whoever comes first, and hands its environment to all that come later.
 _OUTLIVE = frozenset({"tmux", "screen", "zellij", "byobu", "dtach", "abduco", "emacs", "code"})
@@ -109,20 +108,42 @@ def _asked(args: Namespace) -> Asked:
 def _terms(args: Namespace) -> Terms:
     return Terms(
         stage=None if args.stage is None else check_stage(args.stage),
-        ttl_s=None if args.ttl is None else parse_duration(args.ttl, what="--ttl"),
+        ttl_s=None if args.ttl is None else _duration(args.ttl),
         reason=args.reason,
     )
 
 
+def _duration(text: str) -> int:
+    from secret_agent_client.duration import parse_duration
+
+    return parse_duration(text, what="--ttl")
+
+
 def _plan(args: Namespace, asked: Asked) -> Plan:
-    if args.no_manifest:
+    if args.no_manifest or not _may_have_manifest():
         return plan_environment(os.environ, asked)
     from secret_agent_client.manifest import load_manifest
 
     return plan_environment(os.environ, asked, load_manifest(os.curdir), stage=args.stage)
 
 
+def _may_have_manifest() -> bool:
+    """Whether a secrets.toml lies in any folder above us: reading TOML costs as much as all else.
+
+    Which of them counts, and whether it may be used, manifest.py decides.
+    """
+    folder = os.path.realpath(os.curdir)
+    while not os.path.lexists(os.path.join(folder, MANIFEST)):  # noqa: PTH118  # no pathlib here
+        above = os.path.dirname(folder)  # noqa: PTH120  # as above
+        if above == folder:
+            return False
+        folder = above
+    return True
+
+
 def _read_dotenv(path: str) -> Dotenv:
+    from secret_agent_client.private_file import read_regular
+
     try:
         data, _ = read_regular(path, most=MAX_FILE)
     except OSError as error:

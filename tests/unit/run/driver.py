@@ -3,9 +3,10 @@
     python driver.py SPEC CMD…
 
 SPEC is JSON: {"values": {NAME: VALUE}, "files": {NAME: VALUE}, "on_revoke", "restart", "mask",
-"folder": PATH or null, "ttl_s", "socket": PATH or null}.  The test listens at the socket; each line
-it sends is an event, or {"drop": true} to be gone, or {"values": {NAME: VALUE}} for the next fetch;
-each request of ours other than `get` is told to it in a line.
+"folder": PATH or null, "ttl_s", "renewable", "grace_s", "socket": PATH or null}.
+
+The test listens at the socket.  Each line that it sends is an event, or {"values": {NAME: VALUE}}
+for the next fetch; each request of ours other than `get` is told to it in a line.
 """
 
 import json
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from secret_agent_client.child import CommandError, find_program
+from secret_agent_client.child_monitor import GRACE_S
 from secret_agent_client.environment import Asked, plan_environment
 from secret_agent_client.errors import NoAgentError, NotFoundError, SecretAgentError
 from secret_agent_client.run import Job, SecretRun
@@ -44,7 +46,10 @@ class FakeAgent:
         self, verb: str, body: dict[str, Any] | None = None, *, deadline_s: float = 30.0
     ) -> dict[str, Any]:
         if self.test is not None:
-            self.test.sendall(json.dumps([verb, body]).encode() + b"\n")
+            try:
+                self.test.sendall(json.dumps([verb, body]).encode() + b"\n")
+            except BrokenPipeError:
+                raise NoAgentError("the agent closed the connection") from None
         if verb == "workdir":
             if self.spec.get("folder") is None:
                 raise NotFoundError("no such verb")
@@ -73,7 +78,10 @@ class FakeAgent:
 
     def next_event(self, timeout_s: float) -> dict[str, Any] | None:
         while self.test is not None and select.select([self.test], [], [], timeout_s)[0]:
-            data = self.test.recv(65536)
+            try:
+                data = self.test.recv(65536)
+            except ConnectionResetError:
+                data = b""
             if not data:
                 raise NoAgentError("the agent closed the connection")
             *lines, self.buffer = (self.buffer + data).split(b"\n")
@@ -100,6 +108,7 @@ def main() -> int:
             on_revoke=spec.get("on_revoke", "terminate"),
             restart=spec.get("restart", False),
             mask=spec.get("mask", True),
+            grace_s=spec.get("grace_s", GRACE_S),
         )
         run = SecretRun(FakeAgent(spec), job, lambda text: print(text, file=sys.stderr, flush=True))
         return run.run()
