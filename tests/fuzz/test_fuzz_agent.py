@@ -18,8 +18,8 @@ pytestmark = pytest.mark.slow
 # One agent for all examples is the point: it is to survive every one of them.
 ON_ONE_AGENT = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
-# These end what the other examples need.
-ENDING = {"stop", "lock", "passwd", "unlock", "prompt-claim", "workdir"}
+# These end what the other examples need: with its last shell the session locks.
+ENDING = {"stop", "lock", "passwd", "unlock", "prompt-claim", "register", "unregister"}
 
 
 def _serves(agent: Agent) -> bool:
