@@ -67,7 +67,9 @@ class Listening:
     async def _serve_scope(
         self, scope: Scope, listener: socket.socket, ends: trio.CancelScope
     ) -> None:
-        identity = identity_of(scope.socket_path)
+        # A scope's holder may live in another mount namespace, where the same path is another file:
+        # a name told from there is never unlinked here.
+        identity = identity_of(scope.socket_path) if scope.parent is None else None
         try:
             with ends:
                 async with trio.open_nursery() as nursery:
