@@ -162,7 +162,8 @@ class Leases:
         else:
             left_s = float(reply["ttl_s"])
             before, held.expires = held.expires, max(held.expires, now + left_s)
-            is_longer = held.expires > before + 1
+            # The agent tells whole seconds: less is no prolongation, unless the term is short.
+            is_longer = held.expires > before + min(1.0, held.term_s / 10)
             held.renew_at = now + left_s * RENEW_AT if is_longer else None
 
     def _overdue(self, now: float) -> list[Loss]:
