@@ -60,5 +60,6 @@ def test_a_pane_of_an_old_server_finds_the_agent_that_lives(tmux: Tmux, shell: S
         tmux.run("send-keys", "-t", "old", line, "Enter")
         tmux.run("wait-for", "told")
         assert told.read_text() == f"{agent.socket} {agent.pid_at_socket()}\n"
+        person.await_shells(1)
         tmux.run("kill-session", "-t", "old")
         trail.wait_for(event="session", action="lock")

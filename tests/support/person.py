@@ -83,6 +83,14 @@ class Person:
             assert time.monotonic() < deadline, f"the line never says {state}"
             os.sched_yield()
 
+    def await_shells(self, count: int) -> None:
+        """Until so many shells are registered: a hook does it in the background."""
+        deadline = time.monotonic() + DEADLINE_S
+        with self.home.connect() as peer:
+            peer.hello()
+            while peer.call("status")["shells"] != count:
+                assert time.monotonic() < deadline, f"{count} shells are never registered"
+
     def trust_project(self, manifest: str = MANIFEST) -> None:
         """Write the project's secrets.toml and trust it as it stands."""
         (self.project / "secrets.toml").write_text(manifest)
