@@ -153,32 +153,44 @@ def _run(command: list[str], path: str) -> int:
     environment = {**os.environ, "SECRET_AGENT_SOCK": path}
     environment.pop("SECRET_AGENT_PID", None)
     program = find_program(command[0], os.environ.get("PATH"))
-    with _passing_signals_on() as children:
+    with _passing_signals_on() as relay:
         try:
             child = subprocess.Popen(command, executable=program, env=environment)
         except OSError as error:
             raise exec_error(error.errno or 0) from None
-        children.append(child)
+        relay.pass_to(child)
         status = child.wait()
     return status if status >= 0 else 128 - status
 
 
+class _Relay:
+    """Signals to us, on to the command; those of before it was there are kept for it."""
+
+    def __init__(self) -> None:
+        self._child: subprocess.Popen[bytes] | None = None
+        self._early: list[int] = []
+
+    def hear(self, number: int, _frame: object) -> None:
+        if number in _OF_THE_TERMINAL:
+            return  # they reach the command by themselves
+        if self._child is None:
+            self._early.append(number)
+        else:
+            self._child.send_signal(number)
+
+    def pass_to(self, child: "subprocess.Popen[bytes]") -> None:
+        self._child = child
+        for number in self._early:
+            child.send_signal(number)
+
+
 @contextmanager
-def _passing_signals_on() -> Iterator[list["subprocess.Popen[bytes]"]]:
-    """While inside, signals to us reach the children listed; the terminal's own reach them anyway.
-
-    Handlers and not SIG_IGN: an ignored signal would stay ignored in the command.
-    """
-    children: list[subprocess.Popen[bytes]] = []
-
-    def pass_on(number: int, _frame: object) -> None:
-        for child in children:
-            if number not in _OF_THE_TERMINAL:
-                child.send_signal(number)
-
-    before = {each: signal.signal(each, pass_on) for each in (*_FORWARDED, *_OF_THE_TERMINAL)}
+def _passing_signals_on() -> Iterator[_Relay]:
+    """Handlers for as long as the command runs, and not SIG_IGN: that would stay in the command."""
+    relay = _Relay()
+    before = {each: signal.signal(each, relay.hear) for each in (*_FORWARDED, *_OF_THE_TERMINAL)}
     try:
-        yield children
+        yield relay
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
