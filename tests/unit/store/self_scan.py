@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from secret_agent.store import Store, header, keys
+from secret_agent.store import Store, header, keys, opening, writing
 from secret_agent.store.keys import random_key
 from secret_agent.store.seal import wipe
 from secret_agent_client.errors import DeniedError
@@ -72,7 +72,7 @@ def scan() -> dict[str, int]:
 
 def spy_on_keys() -> None:
     """Remember every key-encryption key and every derived key, in halves, as it passes by."""
-    plain_stretch, plain_hkdf = keys.stretch, keys.hkdf
+    plain_stretch, plain_hkdf, plain_open = keys.stretch, keys.hkdf, header.open_slot
 
     def stretch(*args: object) -> bytearray:
         key = plain_stretch(*args)  # type: ignore[arg-type]  # passed on as they came
@@ -85,10 +85,17 @@ def spy_on_keys() -> None:
             remember(f"{bytes(more['info']).decode()} {len(needles)}", key)  # type: ignore[call-overload]  # bytes
         return key
 
+    def open_slot(*args: object) -> bytearray:
+        key = plain_open(*args)  # type: ignore[arg-type]  # passed on as they came
+        remember(f"data key {len(needles)}", key)
+        return key
+
     for module, name, spy in (
         (header, "stretch", stretch),
         (header, "hkdf", hkdf),
         (keys, "hkdf", hkdf),
+        (opening, "open_slot", open_slot),
+        (writing, "open_slot", open_slot),
     ):
         assert hasattr(module, name)
         setattr(module, name, spy)
