@@ -29,7 +29,7 @@ TIERS = (
 RANK = {name: rank for rank, names in enumerate(TIERS) for name in names}
 
 # What of the client's package every part of the agent may lean on: words and values, no wire.
-SHARED = {"codec", "errors", "value", "references", "duration", "paths", "version"}
+SHARED = {"codec", "errors", "value", "references", "duration", "paths", "private_file", "version"}
 # Who speaks the wire.  Of its verbs' module others may have the limits of a secret, MAX_*.
 SPEAKERS = {"server", "daemon"}
 LIMITS = "secret_agent_client.messages.MAX_"
