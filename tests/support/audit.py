@@ -8,13 +8,14 @@ from typing import Any
 import trio
 
 from secret_agent.audit.log import AuditLog
+from secret_agent.audit.record import Chained, chain, prepare, time_text
 from secret_agent.clock import Clock
 
 
 @asynccontextmanager
 async def running(folder: Path, **more: Any) -> AsyncIterator[AuditLog]:
     """A log that writes; what waits at the end is written."""
-    log = AuditLog.open(folder, clock=Clock(), **{"max_file": 1 << 20, **more})
+    log = AuditLog.open(folder, **{"clock": Clock(), "max_file": 1 << 20, **more})
     try:
         async with trio.open_nursery() as nursery:
             await nursery.start(log.run)
@@ -31,4 +32,10 @@ async def write(folder: Path, count: int, **more: Any) -> list[tuple[int, str]]:
 
 
 def fields(number: int) -> Mapping[str, Any]:
+    """What a small record says."""
     return {"event": "decision", "action": "read", "outcome": "allow", "secret": f"s{number}"}
+
+
+def encode(seq: int, wall_s: float, prev: str, said: Mapping[str, Any]) -> Chained:
+    """A record in its place, made at once."""
+    return chain(prepare(said), seq=seq, time=time_text(wall_s), prev=prev)

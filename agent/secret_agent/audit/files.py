@@ -1,120 +1,92 @@
-"""The audit log's files: opened safely, written whole or not at all, rotated, listed.  Blocking;
-called from one thread.
+"""The names of the audit log's files, and how each is opened, listed and read.  Blocking.
 
-`audit.jsonl` is written; full ones are `audit-000001.jsonl`, `audit-000002.jsonl`, …, oldest
-first.  A line that a crash
-left half written is moved to `audit.torn-N` before anything is written behind it.
+    audit.jsonl          the one that is written
+    audit-000001.jsonl   full ones, oldest first
+    audit.torn-1         what a crash left half written, moved out of the chain
+    audit.foreign-1      what somebody put where the log belongs
+
+A file of the log is regular, ours, 0600, and never reached through a link.
 """
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
-from secret_agent.audit.record import MAX_LINE
+from secret_agent.audit.record import MAX_LINE, decode
 from secret_agent_client.errors import InvalidError
+from secret_agent_client.private_file import quoted
 
 CURRENT = "audit.jsonl"
-_FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+_FULL = "audit-[0-9][0-9][0-9][0-9][0-9][0-9].jsonl"
+WRITE = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+
+
+def full_files(folder: Path) -> list[Path]:
+    """The full files, oldest first."""
+    return sorted(folder.glob(_FULL))
 
 
 def files_of(folder: Path) -> list[Path]:
     """The log's files that exist, oldest first."""
-    full = sorted(folder.glob("audit-[0-9][0-9][0-9][0-9][0-9][0-9].jsonl"))
     current = folder / CURRENT
-    return [*full, current] if current.exists() else full
+    return [*full_files(folder), current] if current.exists() else full_files(folder)
 
 
-def lines_of(path: Path) -> Iterator[bytes]:
-    """The lines of a file, each with its newline if it has one; never more than MAX_LINE bytes
-    held.
-    """
-    with path.open("rb") as file:
-        while line := file.readline(MAX_LINE + 1):
-            yield line
+def next_full(folder: Path) -> Path:
+    """The name under which the next full file is kept."""
+    numbers = (int(path.stem.removeprefix("audit-")) for path in full_files(folder))
+    return folder / f"audit-{max(numbers, default=0) + 1:06d}.jsonl"
 
 
-class LogFile:
-    """The file that is written."""
-
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / CURRENT
-        self._fd = open_checked(self.path)
-        self.size = os.fstat(self._fd).st_size
-
-    def append(self, data: bytes, *, sync: bool) -> None:
-        """Write and, if asked, sync; on failure nothing of it stays.  Raises OSError."""
-        self._check_in_place()
-        try:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(self._fd, view) :]
-            if sync:
-                os.fdatasync(self._fd)
-        except OSError:
-            with suppress(OSError):  # the first failure is the one to tell
-                os.ftruncate(self._fd, self.size)
-            raise
-        self.size += len(data)
-
-    def last_line(self) -> bytes:
-        """The last line as it stands, with its newline if it has one; b"" of an empty file."""
-        at = max(0, self.size - MAX_LINE - 1)
-        tail = os.pread(self._fd, MAX_LINE + 1, at)
-        begin = tail.rfind(b"\n", 0, len(tail) - 1) + 1
-        return tail[begin:]
-
-    def cut_torn_line(self, torn: bytes) -> Path:
-        """Move a half-written last line into a file of its own, and sync both."""
-        number = 1
-        while (aside := self.path.with_name(f"audit.torn-{number}")).exists():
-            number += 1
-        with open(os.open(aside, _FLAGS | os.O_EXCL, 0o600), "wb") as file:  # noqa: PTH123  # flags
-            file.write(torn)
-            file.flush()
-            os.fsync(file.fileno())
-        self.size -= len(torn)
-        os.ftruncate(self._fd, self.size)
-        os.fsync(self._fd)
-        return aside
-
-    def rotate(self) -> None:
-        """Close this file under the next number and begin a new one."""
-        numbers = [int(path.stem[6:]) for path in files_of(self.path.parent) if path != self.path]
-        full = self.path.with_name(f"audit-{max(numbers, default=0) + 1:06d}.jsonl")
-        self.path.rename(full)
-        os.close(self._fd)
-        self._fd = open_checked(self.path)
-        self.size = 0
-        sync_folder(self.path.parent)
-
-    def close(self) -> None:
-        os.close(self._fd)
-
-    def _check_in_place(self) -> None:
-        """The name still means the file that is written: nobody removed it or put another there."""
-        ours, named = os.fstat(self._fd), self.path.lstat()
-        if (ours.st_dev, ours.st_ino) != (named.st_dev, named.st_ino):
-            raise FileNotFoundError(2, "the log's file was replaced")
+def unused(folder: Path, what: str) -> Path:
+    """A name for what is moved out of the way: `audit.torn-1`, then `audit.torn-2`."""
+    number = 1
+    while os.path.lexists(path := folder / f"audit.{what}-{number}"):
+        number += 1
+    return path
 
 
-def open_checked(path: Path) -> int:
+def open_checked(path: Path, *, flags: int = WRITE) -> int:
     """A descriptor of a file of ours, 0600 and regular, made where it was missing.
 
     Raises InvalidError for anything else, OSError.
     """
-    descriptor = os.open(path, _FLAGS, 0o600)
-    found = os.fstat(descriptor)
-    mend = None
-    if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
-        mend = f"ls -l {path}"
-    elif found.st_mode & 0o077:
-        mend = f"chmod 600 {path}"
-    if mend is not None:
+    descriptor = os.open(path, flags, 0o600)
+    try:
+        _check(os.fstat(descriptor), path)
+    except BaseException:
         os.close(descriptor)
-        raise InvalidError("the audit log is not a file of ours alone", remedy=mend)
+        raise
     return descriptor
+
+
+def _check(found: os.stat_result, path: Path) -> None:
+    if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
+        mend = f"ls -l {quoted(str(path))}"
+    elif found.st_mode & 0o077:
+        mend = f"chmod 600 {quoted(str(path))}"
+    else:
+        return
+    raise InvalidError("the audit log is not a file of ours alone", remedy=mend)
+
+
+def open_folder(folder: Path) -> int:
+    """A descriptor of the log's folder, which must be ours and 0700.
+
+    Raises InvalidError with the mend, OSError.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    found = os.fstat(descriptor)
+    if found.st_uid == os.geteuid() and not found.st_mode & 0o077:
+        return descriptor
+    os.close(descriptor)
+    mend = "chmod 700" if found.st_uid == os.geteuid() else "ls -ld"
+    raise InvalidError(
+        "the folder of the audit log is not ours alone", remedy=f"{mend} {quoted(str(folder))}"
+    )
 
 
 def sync_folder(folder: Path) -> None:
@@ -124,3 +96,68 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def lines_of(descriptor: int) -> Iterator[bytes]:
+    """The lines from where the descriptor stands, each with its newline if it has one; never more
+    than MAX_LINE bytes held.
+    """
+    with os.fdopen(os.dup(descriptor), "rb") as file:
+        while line := file.readline(MAX_LINE + 1):
+            yield line
+
+
+def open_all(folder: Path) -> list[tuple[Path, int]]:
+    """The log's files opened for reading, oldest first, while they may be rotated and pruned.
+
+    The current one is opened first: if it is rotated meanwhile it is met again under its new name,
+    and left out there by its inode.  What is no regular file, or a link, is left out too: its
+    records are missing.  The caller closes them.  Raises OSError.
+    """
+    opened: list[tuple[Path, int]] = []
+    seen: set[int] = set()
+    try:
+        for path in (folder / CURRENT, *reversed(full_files(folder))):
+            descriptor = _open_to_read(path)
+            if descriptor is None:
+                continue
+            opened.append((path, descriptor))
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode) or found.st_ino in seen:
+                os.close(opened.pop()[1])
+            seen.add(found.st_ino)
+    except BaseException:
+        close_all(opened)
+        raise
+    return opened[::-1]
+
+
+def _open_to_read(path: Path) -> int | None:
+    try:
+        return os.open(path, _READ)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ELOOP):  # rotated or pruned since; a link
+            return None
+        raise
+
+
+def close_all(opened: list[tuple[Path, int]]) -> None:
+    """Close what `open_all` opened."""
+    for _, descriptor in opened:
+        os.close(descriptor)
+
+
+def first_seq(path: Path) -> int | None:
+    """The number of a file's first record, or None where it has none that can be read."""
+    descriptor = os.open(path, _READ)
+    try:
+        record = decode(next(lines_of(descriptor), b""))
+    finally:
+        os.close(descriptor)
+    return None if record is None else record["seq"]
+
+
+def last_line(descriptor: int, size: int) -> bytes:
+    """The last line of a file, with its newline if it has one; b"" of an empty file."""
+    tail = os.pread(descriptor, MAX_LINE + 1, max(0, size - MAX_LINE - 1))
+    return tail[tail.rfind(b"\n", 0, len(tail) - 1) + 1 :]

@@ -11,125 +11,149 @@ the next begins where the last good one ended.  While writing fails every append
 anew, so that the log recovers by itself when the disk does.
 """
 
-import json
+import fcntl
+import os
 import queue
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
 
 import trio
 
-from secret_agent.audit.files import CURRENT, LogFile, files_of, sync_folder
+from secret_agent.audit.files import CURRENT, open_folder
 from secret_agent.audit.reading import read
-from secret_agent.audit.record import GENESIS, decode, digest_of, encode
+from secret_agent.audit.record import Prepared, chain, prepare, time_text
+from secret_agent.audit.verify import Verified, verify
+from secret_agent.audit.writer import Writer
 from secret_agent.clock import Clock
-from secret_agent_client.errors import InvalidError, UnavailableError
+from secret_agent_client.errors import UnavailableError
 
 Sync = Literal["group", "none"]
 MAX_FILE = 16 * 1024 * 1024  # bytes at which a new file is begun
 MAX_FILES = 16  # full files that are kept
 MAX_BATCH = 1024  # records of one write
+END_S = 5.0  # for writing what waits when the log ends; a disk that hangs must not hang the agent
 
 
 class _Waiting:
     """One record that waits for its batch."""
 
-    __slots__ = ("done", "failure", "fields", "place")
+    __slots__ = ("done", "failure", "place", "record")
 
-    def __init__(self, fields: Mapping[str, Any]) -> None:
-        self.fields = fields
+    def __init__(self, record: Prepared) -> None:
+        self.record = record
         self.done = trio.Event()
         self.place = (0, "")
         self.failure: str | None = None
 
 
 class _Batch:
-    """Records chained and encoded: what one write holds."""
+    """Records chained and encoded: what one write holds, what the log notes of itself first."""
 
     def __init__(
         self,
         entries: list[_Waiting],
-        notes: list[dict[str, Any]],
-        seq: int,
-        prev: str,
+        notes: list[Prepared],
+        *,
+        head: tuple[int, str],
         wall_s: float,
     ) -> None:
         self.entries = entries
         self.notes = len(notes)
         self.failure: str | None = None
-        lines = []
-        for fields in notes:
-            record = encode(seq + 1, wall_s, prev, fields)
-            seq, prev = record.seq, record.digest
-            lines.append(record.line)
+        self.lines: list[bytes] = []
+        self._time = time_text(wall_s)
+        self.head = head
+        for note in notes:
+            self._chain(note)
         for entry in entries:
-            record = encode(seq + 1, wall_s, prev, entry.fields)
-            entry.place = seq, prev = record.seq, record.digest
-            lines.append(record.line)
-        self.seq, self.digest = seq, prev
-        self.lines = lines
-        self.data = b"\n".join(lines) + b"\n"
+            entry.place = self._chain(entry.record)
+        self.data = b"\n".join(self.lines) + b"\n"
 
-    def answer(self) -> None:
+    def _chain(self, record: Prepared) -> tuple[int, str]:
+        seq, prev = self.head
+        chained = chain(record, seq=seq + 1, time=self._time, prev=prev)
+        self.lines.append(chained.line)
+        self.head = chained.seq, chained.digest
+        return self.head
+
+    def answer(self, failure: str | None) -> None:
         """Tell all who wait."""
         for entry in self.entries:
-            entry.failure = self.failure
+            entry.failure = failure
             entry.done.set()
 
 
 class AuditLog:
     """The log of one agent.  `append` may be called once `run` has started."""
 
-    def __init__(self, folder: Path, *, clock: Clock, sync: Sync, max_file: int) -> None:
+    def __init__(self, folder: Path, *, clock: Clock, lock: int, writer: Writer) -> None:
         self.folder = folder
         self.path = folder / CURRENT
         self.trouble: str | None = None
         self.told: Callable[[bytes], None] | None = None  # hears each line that is on disk
+        self.head = writer.begin()
+        """(sequence number, digest) of the last record that is on disk."""
         self._clock = clock
-        self._sync = sync == "group"
-        self._max_file = max_file
-        self._seq, self._digest = 0, GENESIS
-        self._file: LogFile | None = None
+        self._lock = lock
+        self._writer = writer
         self._token: trio.lowlevel.TrioToken | None = None
         self._waiting: list[_Waiting] = []
-        self._busy = False  # a batch is being made or written
+        self._batch: _Batch | None = None  # is being written
+        self._is_busy = False  # a batch is about to be made, or is being written
+        self._idle = trio.Event()
         self._jobs: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
-        self._notes: list[dict[str, Any]] = []
 
     @classmethod
     def open(
-        cls, folder: Path, *, clock: Clock, sync: Sync = "group", max_file: int = MAX_FILE
+        cls,
+        folder: Path,
+        *,
+        clock: Clock,
+        sync: Sync = "group",
+        max_file: int = MAX_FILE,
+        max_files: int = MAX_FILES,
     ) -> "AuditLog":
-        """Find the end of the chain.  Raises InvalidError (not ours, last record damaged),
-        UnavailableError.
+        """Find the end of the chain.
+
+        Raises InvalidError (not ours alone, last record altered), UnavailableError (the disk, or
+        another agent that writes here).
         """
-        log = cls(folder, clock=clock, sync=sync, max_file=max_file)
         try:
-            log._begin()
+            with ExitStack() as undo:
+                lock = _lock(folder)
+                undo.callback(os.close, lock)
+                writer = Writer(
+                    folder,
+                    clock=clock,
+                    sync=sync == "group",
+                    max_file=max_file,
+                    max_files=max_files,
+                )
+                undo.callback(writer.close)
+                log = cls(folder, clock=clock, lock=lock, writer=writer)
+                undo.pop_all()
+                return log
         except OSError as error:
             raise UnavailableError(f"the audit log cannot be opened: {error.strerror}") from None
-        return log
-
-    @property
-    def head(self) -> tuple[int, str]:
-        """(sequence number, digest) of the last record that is on disk."""
-        return self._seq, self._digest
 
     @property
     def records(self) -> int:
-        return self._seq
+        """How many records are kept."""
+        return self.head[0] - self._writer.pruned
 
     async def append(self, fields: Mapping[str, Any]) -> tuple[int, str]:
         """(sequence number, digest) of the record, once it is durable.  Raises UnavailableError."""
-        entry = _Waiting(fields)
+        entry = _Waiting(prepare(fields))
+        if self._token is None:
+            raise _unavailable("it is closed")
         self._waiting.append(entry)
         self._schedule()
         await entry.done.wait()
         if entry.failure is not None:
-            raise UnavailableError(
-                f"the audit log cannot be written: {entry.failure}", remedy="secret-agent doctor"
-            )
+            raise _unavailable(entry.failure)
         return entry.place
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -138,137 +162,101 @@ class AuditLog:
         thread = threading.Thread(target=self._work, args=(self._token,), daemon=True)
         thread.start()
         task_status.started()
-        self._schedule()
         try:
             await trio.sleep_forever()
         finally:
+            with trio.move_on_after(END_S, shield=True):
+                await self._drain()
+            self._token = None
             self._jobs.put(None)
-            thread.join()
-            self._write_last()
+            self._give_up()
 
     def read(self, **criteria: Any) -> list[dict[str, Any]]:
-        """Records, oldest first; see reading.read."""
-        return read(self.folder, **criteria)
+        """Records that are on disk, oldest first; see reading.read.  Blocking."""
+        return read(self.folder, until=self.head[0], **criteria)
+
+    def verify(self, *, anchors: tuple[tuple[int, str], ...] = ()) -> Verified:
+        """Walk the chain as far as it is on disk, against its head and these.  Blocking."""
+        head = self.head
+        return verify(self.folder, anchors=(head, *anchors), until=head[0])
 
     def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        """Let go of the files and of the folder's lock."""
+        if self._lock >= 0:
+            self._writer.close()
+            os.close(self._lock)
+            self._lock = -1
 
     def _schedule(self) -> None:
         """Have a batch made at the end of this turn, unless one is being made or written."""
-        if not self._busy and self._token is not None and self._waiting:
-            self._busy = True
+        if not self._is_busy and self._token is not None and self._waiting:
+            self._is_busy = True
             self._token.run_sync_soon(self._submit)
 
     def _submit(self) -> None:
-        self._jobs.put(self._next_batch())
-
-    def _next_batch(self) -> "_Batch":
-        """Chain what waits, behind the last record that is on disk."""
+        """Chain what waits behind the last record that is on disk, and hand it to the thread."""
         waiting, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
-        return _Batch(waiting, self._notes, self._seq, self._digest, self._clock.wall())
+        notes = [prepare(note.fields) for note in self._writer.notes]
+        self._batch = _Batch(waiting, notes, head=self.head, wall_s=self._clock.wall())
+        self._jobs.put(self._batch)
 
     def _work(self, token: trio.lowlevel.TrioToken) -> None:
         """The thread: writes one batch at a time."""
         while (batch := self._jobs.get()) is not None:
-            batch.failure = self._try_to_put(batch.data)
+            try:
+                batch.failure = self._writer.put(batch.data, batch.notes)
+            except Exception as error:  # noqa: BLE001  # if the thread died, all would wait for ever
+                batch.failure = f"a bug, {type(error).__name__}"
             token.run_sync_soon(self._written, batch)
 
-    def _written(self, batch: "_Batch") -> None:
+    def _written(self, batch: _Batch) -> None:
         """A batch was written or was not: move the head, answer, go on."""
-        self._busy = False
+        self._is_busy, self._batch = False, None
         self.trouble = batch.failure
         if batch.failure is None:
-            self._seq, self._digest = batch.seq, batch.digest
-            self._notes = self._notes[batch.notes :]
-        if batch.failure is None and self.told is not None:
-            for line in batch.lines:
-                self.told(line)
-        batch.answer()
+            self.head = batch.head
+            if self.told is not None:
+                for line in batch.lines:
+                    self.told(line)
+        batch.answer(batch.failure)
+        self._idle.set()
         self._schedule()
 
-    def _write_last(self) -> None:
-        """After the thread has ended: what it wrote but could not tell any more, and what still
-        waits.
-        """
-        self._seq, self._digest = self._end_on_disk()
-        if self._waiting or self._notes:
-            batch = self._next_batch()
-            batch.failure = self._try_to_put(batch.data)
-            self._written(batch)
+    async def _drain(self) -> None:
+        """Write what waits, and what the log still has to say of itself."""
+        await trio.lowlevel.checkpoint()  # who was cancelled in the same turn puts its record first
+        while self._is_busy or self._waiting:
+            await self._until_written()
+        if self._writer.notes:
+            self._is_busy = True
+            self._submit()
+            await self._until_written()
 
-    def _try_to_put(self, data: bytes) -> str | None:
-        """Why the data could not be written, or None."""
-        try:
-            self._put(data)
-        except (OSError, InvalidError) as error:
-            # After a failed sync what the kernel holds of the file cannot be trusted: the next
-            # attempt begins with a new descriptor.
-            self.close()
-            if isinstance(error, InvalidError):
-                return error.message
-            return error.strerror or "I/O error"
-        return None
+    async def _until_written(self) -> None:
+        self._idle = trio.Event()
+        await self._idle.wait()
 
-    def _put(self, data: bytes) -> None:
-        if self._file is None:
-            self._file = LogFile(self.folder)
-            sync_folder(self.folder)
-        if self._file.size and self._file.size + len(data) > self._max_file:
-            self._file.rotate()
-            self._prune()
-        self._file.append(data, sync=self._sync)
+    def _give_up(self) -> None:
+        """Nobody waits for a disk that hangs."""
+        if self._batch is not None:
+            self._batch.answer("it ended before the record was written")
+        for entry in self._waiting:
+            entry.failure = "it ended before the record was written"
+            entry.done.set()
 
-    def _prune(self) -> None:
-        """Remove the oldest full files; the chain itself says up to where, in the next batch."""
-        full = files_of(self.folder)[:-1]
-        for path in full[:-MAX_FILES]:
-            last = json.loads(path.read_bytes().splitlines()[-1])
-            self._notes.append(
-                {
-                    "event": "audit",
-                    "action": "prune",
-                    "outcome": "done",
-                    "because": f"the oldest file is removed, up to record {last['seq']}",
-                }
-            )
-            path.unlink()
 
-    def _begin(self) -> None:
-        """Take up the chain where the last good line ends, a torn one moved aside."""
-        self._file = LogFile(self.folder)
-        last = self._file.last_line()
-        if last and not last.endswith(b"\n"):
-            aside = self._file.cut_torn_line(last)
-            self._notes.append(
-                {
-                    "event": "audit",
-                    "action": "repair",
-                    "outcome": "done",
-                    "because": f"a line that a crash left half written was moved to {aside.name}",
-                }
-            )
-        self._seq, self._digest = self._end_on_disk()
+def _lock(folder: Path) -> int:
+    """A descriptor of the folder, locked: two writers would tear the chain apart."""
+    descriptor = open_folder(folder)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise UnavailableError(
+            "another agent writes the audit log of this folder", remedy="secret-agent status"
+        ) from None
+    return descriptor
 
-    def _end_on_disk(self) -> tuple[int, str]:
-        """(sequence number, digest) of the last record.  Raises InvalidError where it was
-        altered.
-        """
-        last = self._file.last_line() if self._file is not None else b""
-        if not last:
-            last = self._last_of_full_files()
-        return self._taken_up(last.rstrip(b"\n")) if last else (0, GENESIS)
 
-    def _last_of_full_files(self) -> bytes:
-        full = files_of(self.folder)[:-1]
-        return full[-1].read_bytes().splitlines(keepends=True)[-1] if full else b""
-
-    def _taken_up(self, line: bytes) -> tuple[int, str]:
-        record, digests = decode(line), digest_of(line)
-        if record is None or digests is None or digests[0] != digests[1]:
-            raise InvalidError(
-                f"the last record of {self.path} was altered",
-                remedy=f"mv {self.path} {self.path}.altered",
-            )
-        return record["seq"], digests[0]
+def _unavailable(why: str) -> UnavailableError:
+    return UnavailableError(f"the audit log cannot be written: {why}", remedy="secret-agent doctor")

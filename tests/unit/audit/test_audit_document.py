@@ -4,7 +4,8 @@ import re
 from datetime import UTC, datetime
 from pathlib import Path
 
-from secret_agent.audit.record import FIELDS, GENESIS, encode
+from secret_agent.audit.record import FIELDS, GENESIS
+from support.audit import encode
 from support.holders import holder
 
 DOCUMENT = Path(__file__).resolve().parents[3] / "agent" / "AUDIT.md"
