@@ -7,11 +7,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bench import references
-from bench.load import Load, closed_loop
+from bench.load import Load, closed_loop, loads_in_turns
 from bench.measure import Figure, in_turns, percentile, process_s, seconds
 from secret_agent_client.wire import encode
 from support.agent import PASSPHRASE, Agent
@@ -20,7 +21,7 @@ from support.real import need
 NAME = "bench/one"
 HELLO = encode({"id": 0, "verb": "hello", "body": {"version": 1}})
 GET = encode({"id": 1, "verb": "get", "body": {"name": NAME, "channel": "library"}})
-TWICE = "the same, in another order"  # keeps a figure's two halves apart in the table
+LOOP_S = 1.0  # seconds of one turn of a closed loop
 
 
 def whole_processes(agent: Agent, folder: Path, *, rounds: int) -> list[Figure]:
@@ -50,33 +51,48 @@ def whole_processes(agent: Agent, folder: Path, *, rounds: int) -> list[Figure]:
     ]
 
 
-def requests(agent: Agent, folder: Path, *, for_s: float) -> list[Figure]:
+def requests(agent: Agent, folder: Path, *, rounds: int) -> list[Figure]:
     """get over the socket, audit synced, against ssh-agent's two requests and the disk's sync."""
     with references.ssh_agent(_fresh(folder, "ssh-load")) as ssh:
 
-        def three(connections: int) -> tuple[Load, Load, Load]:
-            return (
-                closed_loop(
-                    agent.socket, GET, greeting=HELLO, connections=connections, for_s=for_s
-                ),
-                closed_loop(
-                    ssh.socket, references.LIST_IDENTITIES, connections=connections, for_s=for_s
-                ),
-                closed_loop(ssh.socket, ssh.sign, connections=connections, for_s=for_s),
+        def loops(connections: int) -> dict[str, Load]:
+            ours = partial(closed_loop, agent.socket, GET, greeting=HELLO)
+            every = {
+                "get": ours,
+                "list": partial(closed_loop, ssh.socket, references.LIST_IDENTITIES),
+                "sign": partial(closed_loop, ssh.socket, ssh.sign),
+            }
+            return loads_in_turns(
+                {
+                    name: partial(loop, connections=connections, for_s=LOOP_S)
+                    for name, loop in every.items()
+                },
+                rounds=rounds,
             )
 
         sync = references.sync_s(folder)
-        one, one_list, one_sign = three(1)
-        many, many_list, many_sign = three(64)
+        one, many = loops(1), loops(64)
+        sync = (sync + references.sync_s(folder)) / 2
+    return [*_of_one_connection(one, sync), *_of_many_connections(many)]
+
+
+def _of_one_connection(loads: dict[str, Load], sync: float) -> list[Figure]:
+    get, identities, sign = loads["get"], loads["list"], loads["sign"]
     return [
-        Figure("get, 1 connection, p50", one.p50_s, "us", "one fdatasync", sync, 3.0),
-        Figure("get, 1 connection, p99", one.p99_s, "us", "ssh list, p99", one_list.p99_s),
-        Figure("get, 1 connection", one.rate, "/s", "ssh list", one_list.rate),
-        Figure("get, 1 connection", one.rate, "/s", "ssh sign", one_sign.rate),
-        Figure("get, 64 connections", many.rate, "/s", "ssh sign", many_sign.rate, 6.0, True),
-        Figure("get, 64 connections", many.rate, "/s", "ssh list", many_list.rate),
-        Figure("get, 64 connections, p50", many.p50_s, "us", "ssh sign, p50", many_sign.p50_s),
-        Figure("get, 64 connections, p99", many.p99_s, "us", "ssh sign, p99", many_sign.p99_s),
+        Figure("get, 1 connection, p50", get.p50_s, "us", "one fdatasync", sync, 3.0),
+        Figure("get, 1 connection, p99", get.p99_s, "us", "ssh list, p99", identities.p99_s),
+        Figure("get, 1 connection", get.rate, "/s", "ssh list", identities.rate),
+        Figure("get, 1 connection", get.rate, "/s", "ssh sign", sign.rate),
+    ]
+
+
+def _of_many_connections(loads: dict[str, Load]) -> list[Figure]:
+    get, identities, sign = loads["get"], loads["list"], loads["sign"]
+    return [
+        Figure("get, 64 connections", get.rate, "/s", "ssh sign", sign.rate, 6.0, at_least=True),
+        Figure("get, 64 connections", get.rate, "/s", "ssh list", identities.rate),
+        Figure("get, 64 connections, p50", get.p50_s, "us", "ssh sign, p50", sign.p50_s),
+        Figure("get, 64 connections, p99", get.p99_s, "us", "ssh sign, p99", sign.p99_s),
     ]
 
 

@@ -6,7 +6,9 @@ drives both, and neither reply is looked into.
 
 import select
 import socket
+import statistics
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,6 +56,22 @@ class _Connection:
             return False
         self._buffer = self._buffer[end:]
         return True
+
+
+def loads_in_turns(loops: Mapping[str, Callable[[], Load]], *, rounds: int) -> dict[str, Load]:
+    """The medians of what each loop came to, the loops taking turns."""
+    taken: dict[str, list[Load]] = {name: [] for name in loops}
+    for _ in range(rounds):
+        for name, loop in loops.items():
+            taken[name].append(loop())
+    return {
+        name: Load(
+            statistics.median(load.rate for load in loads),
+            statistics.median(load.p50_s for load in loads),
+            statistics.median(load.p99_s for load in loads),
+        )
+        for name, loads in taken.items()
+    }
 
 
 def closed_loop(

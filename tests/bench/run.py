@@ -29,18 +29,19 @@ RESULTS = Path(__file__).parent / "results.json"
 
 def groups(folder: Path, agent: Agent, *, quick: bool) -> dict[str, Callable[[], list[Figure]]]:
     """Name -> what measures it.  `quick` is for trying the measurement itself."""
-    rounds, for_s = (5, 0.5) if quick else (40, 5.0)
-    many = (1, 1_000, 10_000) if quick else (1, 1_000, 100_000)
-    held = (1, 1_000) if quick else (1, 1_000, 10_000)
+    rounds = 4 if quick else 40
+    turns = max(2, rounds // 4)
+    many = (1_000, 10_000) if quick else (1_000, 100_000)
+    held = (1_000,) if quick else (1_000, 10_000)
     return {
         "processes": lambda: figures.whole_processes(agent, folder, rounds=rounds),
-        "requests": lambda: figures.requests(agent, folder, for_s=for_s),
-        "start": lambda: figures.start_and_unlock(folder, rounds=max(3, rounds // 4)),
+        "requests": lambda: figures.requests(agent, folder, rounds=turns),
+        "start": lambda: figures.start_and_unlock(folder, rounds=turns),
         "memory": lambda: figures.memory(agent, folder),
         "endings": lambda: figures.endings(agent, rounds=rounds * 3),
-        "running": lambda: figures.running(agent, folder, rounds=max(3, rounds // 4)),
-        "secrets": lambda: scale.secrets(folder, counts=many, for_s=for_s),
-        "leases": lambda: scale.leases(folder, counts=held, for_s=for_s),
+        "running": lambda: figures.running(agent, folder, rounds=turns),
+        "secrets": lambda: scale.secrets(folder, counts=many, rounds=turns),
+        "leases": lambda: scale.leases(folder, counts=held, rounds=turns),
     }
 
 
