@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from secret_agent_client.version import PROTOCOL
-from secret_agent_client.wire import Decoder, encode
+from secret_agent_client.wire import MAX_REPLY, MAX_REPLY_VALUES, Decoder, encode
 
 DEADLINE_S = 20.0  # seconds of silence after which a test has failed; generous, machines are loaded
 
@@ -22,7 +22,7 @@ class Peer:
     def __init__(self, path: Path | str, *, deadline_s: float = DEADLINE_S) -> None:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.socket.settimeout(deadline_s)
-        self._decoder = Decoder()
+        self._decoder = Decoder(max_message=MAX_REPLY, max_values=MAX_REPLY_VALUES)
         self._last_id = 0
         self.events: list[dict[str, Any]] = []
         try:

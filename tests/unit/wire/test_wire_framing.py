@@ -13,6 +13,7 @@ from secret_agent_client.wire import (
     HEADER,
     MAX_FRAME,
     MAX_MESSAGE,
+    MAX_REPLY,
     MAX_REPLY_VALUES,
     PART,
     Decoder,
@@ -66,6 +67,17 @@ def test_a_message_is_sent_in_as_few_frames_as_hold_it(size: int, frames: int) -
 def test_a_message_that_is_too_large_is_not_sent() -> None:
     with pytest.raises(InvalidError, match=f"{MAX_MESSAGE + 1} bytes; the most is {MAX_MESSAGE}"):
         encode(_of_payload(MAX_MESSAGE + 1))
+
+
+def test_a_reply_may_be_larger_than_a_request() -> None:
+    message = _of_payload(MAX_MESSAGE + 1)
+    decoder = Decoder(max_message=MAX_REPLY)
+    decoder.feed(encode(message, most=MAX_REPLY))
+    assert decoder.next() == message
+    requests = Decoder()
+    requests.feed(encode(message, most=MAX_REPLY))
+    with pytest.raises(FrameError, match=f"more than {MAX_MESSAGE} bytes"):
+        requests.next()
 
 
 @given(st.lists(st.integers(0, 3 * 10**5), max_size=4), st.data())
