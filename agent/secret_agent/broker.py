@@ -264,9 +264,9 @@ class Broker:
             most_s = min(most_s, self.scopes.remaining_s(caller.scope, now))
             self.scopes.spend(caller.scope)
         ttl_s = min(ask.ttl_s or self.default_ttl_s, most_s)
-        lease = self._new_lease(caller, ask, entry, decision, fields)
-        lease.issued, lease.expires, lease.most_until = now, now + ttl_s, now + most_s
-        before = self.book.table.find(lease.key)
+        bound = _bound_process(caller.holder, ask.binding)
+        key = (bound, caller.scope, entry.name, entry.stage, entry.version, fields)
+        before = self.book.table.find(key)
         if before is not None and now < before.expires:
             self.book.table.use(before, now, ttl_s=ttl_s, most_s=most_s)
             before.holder, before.channel = caller.holder, ask.channel
@@ -277,31 +277,24 @@ class Broker:
             raise UnavailableError(
                 f"{MAX_LEASES} leases are alive", remedy="secret-agent revoke --all"
             )
-        self.book.begin(lease, opener=caller.open_pidfd)
-        return lease, True
-
-    def _new_lease(
-        self, caller: Caller, ask: Ask, entry: Entry, decision: Decision, fields: tuple[str, ...]
-    ) -> Lease:
-        uses = [n for n in (ask.uses, decision.limits.uses) if n is not None]
-        if uses and min(uses) < 1:
-            raise InvalidError("a lease needs at least one use")
-        return Lease(
+        lease = Lease(
             secret=entry.name,
             stage=entry.stage,
             version=entry.version,
             fields=fields,
             holder=caller.holder,
             binding=ask.binding,
-            bound=_bound_process(caller.holder, ask.binding),
+            bound=bound,
             scope=caller.scope,
             channel=ask.channel,
             rule=decision.rule,
-            issued=0.0,
-            expires=0.0,
-            most_until=0.0,
-            uses_left=min(uses) - 1 if uses else None,
+            issued=now,
+            expires=now + ttl_s,
+            most_until=now + most_s,
+            uses_left=_uses_left(ask, decision),
         )
+        self.book.begin(lease, opener=caller.open_pidfd)
+        return lease, True
 
     async def _record_grant(
         self, caller: Caller, ask: Ask, decision: Decision, lease: Lease, *, is_new: bool
@@ -356,6 +349,14 @@ class _Recorded:
         if error.rule is not None:
             self._note["rule"] = error.rule
         await self._broker.record(self._note)
+
+
+def _uses_left(ask: Ask, decision: Decision) -> int | None:
+    """How often the lease may be asked for again, this being the first time."""
+    uses = [n for n in (ask.uses, decision.limits.uses) if n is not None]
+    if uses and min(uses) < 1:
+        raise InvalidError("a lease needs at least one use")
+    return min(uses) - 1 if uses else None
 
 
 def _bound_process(holder: Holder, binding: Binding) -> ProcessKey | None:

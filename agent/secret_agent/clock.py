@@ -8,6 +8,7 @@ alive.
 
 import time
 from datetime import UTC, datetime
+from functools import lru_cache
 
 
 class Clock:
@@ -28,4 +29,9 @@ class Clock:
 
 def rfc3339(wall_s: float) -> str:
     """Seconds since the epoch as RFC 3339 in UTC, whole seconds."""
-    return datetime.fromtimestamp(int(wall_s), tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return _rfc3339(int(wall_s))
+
+
+@lru_cache(maxsize=64)  # a busy second asks for the same few again and again
+def _rfc3339(wall_s: int) -> str:
+    return datetime.fromtimestamp(wall_s, tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
