@@ -27,9 +27,6 @@ class _Peer:
     def identify(self, *, scope: str | None) -> Any:
         return type("Holder", (), {"scope": scope})
 
-    def open_pidfd(self) -> int:
-        raise AssertionError("no verb of these tests needs a process")
-
     def open_pidfd(self, _key: ProcessKey) -> int:
         raise AssertionError("nothing is bound here")
 
