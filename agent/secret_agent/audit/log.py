@@ -15,7 +15,7 @@ import fcntl
 import os
 import queue
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
@@ -159,8 +159,8 @@ class AuditLog:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Write until cancelled; what waits at the end is written."""
         self._token = trio.lowlevel.current_trio_token()
-        thread = threading.Thread(target=self._work, args=(self._token,), daemon=True)
-        thread.start()
+        # A daemon: a disk that hangs must not keep the process from ending.
+        threading.Thread(target=self._work, args=(self._token,), name="audit", daemon=True).start()
         task_status.started()
         try:
             await trio.sleep_forever()
@@ -172,13 +172,25 @@ class AuditLog:
             self._give_up()
 
     def read(self, **criteria: Any) -> list[dict[str, Any]]:
-        """Records that are on disk, oldest first; see reading.read.  Blocking."""
-        return read(self.folder, until=self.head[0], **criteria)
+        """Records that are on disk, oldest first; see reading.read.  Blocking.
 
-    def verify(self, *, anchors: tuple[tuple[int, str], ...] = ()) -> Verified:
-        """Walk the chain as far as it is on disk, against its head and these.  Blocking."""
+        Raises UnavailableError.
+        """
+        try:
+            return read(self.folder, until=self.head[0], **criteria)
+        except OSError as error:
+            raise _unavailable(error.strerror or "I/O error", to="read") from None
+
+    def verify(self, *, anchors: Iterable[tuple[int, str]] = ()) -> Verified:
+        """Walk the chain as far as it is on disk, against its head and these.  Blocking.
+
+        Raises UnavailableError.
+        """
         head = self.head
-        return verify(self.folder, anchors=(head, *anchors), until=head[0])
+        try:
+            return verify(self.folder, anchors=(*anchors, head), until=head[0])
+        except OSError as error:
+            raise _unavailable(error.strerror or "I/O error", to="read") from None
 
     def close(self) -> None:
         """Let go of the files and of the folder's lock."""
@@ -207,7 +219,10 @@ class AuditLog:
                 batch.failure = self._writer.put(batch.data, batch.notes)
             except Exception as error:  # noqa: BLE001  # if the thread died, all would wait for ever
                 batch.failure = f"a bug, {type(error).__name__}"
-            token.run_sync_soon(self._written, batch)
+            try:
+                token.run_sync_soon(self._written, batch)
+            except trio.RunFinishedError:  # the disk hung, and the agent ended without us
+                return
 
     def _written(self, batch: _Batch) -> None:
         """A batch was written or was not: move the head, answer, go on."""
@@ -258,5 +273,5 @@ def _lock(folder: Path) -> int:
     return descriptor
 
 
-def _unavailable(why: str) -> UnavailableError:
-    return UnavailableError(f"the audit log cannot be written: {why}", remedy="secret-agent doctor")
+def _unavailable(why: str, *, to: str = "written") -> UnavailableError:
+    return UnavailableError(f"the audit log cannot be {to}: {why}", remedy="secret-agent doctor")

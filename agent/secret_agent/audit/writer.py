@@ -72,8 +72,6 @@ class Writer:
             self._put(data)
         except OSError as error:
             self.trouble = error.strerror or "I/O error"
-        except InvalidError as error:
-            self.trouble = error.message
         else:
             self.trouble = None
             done, self.notes = self.notes[:notes], self.notes[notes:]

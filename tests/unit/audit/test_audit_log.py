@@ -35,6 +35,20 @@ async def test_an_answered_record_is_in_the_file(folder: Path) -> None:
         assert log.path.stat().st_mode & 0o777 == 0o600
 
 
+async def test_who_listens_hears_each_line_once_it_is_on_disk(folder: Path) -> None:
+    heard: list[bytes] = []
+
+    def listen(line: bytes) -> None:
+        assert line + b"\n" in (folder / "audit.jsonl").read_bytes()
+        heard.append(line)
+
+    async with running(folder) as log:
+        log.told = listen
+        for number in range(2):
+            await log.append(fields(number))
+    assert b"\n".join(heard) + b"\n" == (folder / "audit.jsonl").read_bytes()
+
+
 async def test_records_that_come_together_share_the_chain_and_keep_their_order(
     folder: Path,
 ) -> None:
@@ -312,6 +326,26 @@ async def test_a_rotation_that_fails_is_tried_again_and_closes_nothing_of_others
     assert len(files_of(folder)) == 2
 
 
+async def test_mending_that_fails_leaves_what_there_is_and_is_tried_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = HandClock()
+    async with running(folder, clock=clock) as log:
+        await log.append(fields(1))
+        log.path.unlink()
+        for broken in ("fsync", "pread"):
+            with monkeypatch.context() as patch:
+                patch.setattr(os, broken, failing if broken == "fsync" else lambda *_: b"")
+                for _ in range(2):
+                    clock.now += 1
+                    with pytest.raises(UnavailableError):
+                        await log.append(fields(2))
+        clock.now += 1
+        await log.append(fields(3))
+    verified = verify(folder)
+    assert (verified.ok, verified.records) == (True, 3)
+
+
 async def test_mending_is_not_tried_at_every_request(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -374,8 +408,9 @@ async def test_after_its_end_it_refuses(folder: Path) -> None:
     log.close()
 
 
-async def test_a_disk_that_hangs_does_not_hang_the_end(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("loop_is_over", [False, True])
+def test_a_disk_that_hangs_does_not_hang_the_end(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, *, loop_is_over: bool
 ) -> None:
     monkeypatch.setattr("secret_agent.audit.log.END_S", 0.05)
     hangs, begun = threading.Event(), threading.Event()
@@ -385,15 +420,15 @@ async def test_a_disk_that_hangs_does_not_hang_the_end(
         begun.set()
         hangs.wait(30)
 
+    monkeypatch.setattr(os, "fdatasync", hang)
     log = AuditLog.open(folder, clock=Clock())
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fdatasync", hang)
 
-        async def one(number: int) -> None:
-            with pytest.raises(UnavailableError, match="it ended before") as caught:
-                await log.append(fields(number))
-            failures.append(caught.value)
+    async def one(number: int) -> None:
+        with pytest.raises(UnavailableError, match="it ended before") as caught:
+            await log.append(fields(number))
+        failures.append(caught.value)
 
+    async def main() -> None:
         async with trio.open_nursery() as outer, trio.open_nursery() as nursery:
             await nursery.start(log.run)
             outer.start_soon(one, 1)
@@ -401,8 +436,34 @@ async def test_a_disk_that_hangs_does_not_hang_the_end(
             outer.start_soon(one, 2)
             await trio.testing.wait_all_tasks_blocked()
             nursery.cancel_scope.cancel()
+        if not loop_is_over:
+            hangs.set()
+            await trio.to_thread.run_sync(join)
+
+    trio.run(main)
     assert len(failures) == 2
     hangs.set()
+    join()
+    log.close()
+
+
+def join() -> None:
+    for thread in threading.enumerate():
+        if thread.name == "audit":
+            thread.join(30)
+
+
+async def test_a_log_that_cannot_be_read_is_unavailable(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await write(folder, 1)
+    log = AuditLog.open(folder, clock=Clock())
+    monkeypatch.setattr("secret_agent.audit.reading.open_all", failing)
+    monkeypatch.setattr("secret_agent.audit.verify.open_all", failing)
+    for use in (log.read, log.verify):
+        with pytest.raises(UnavailableError, match="audit log cannot be read: Input/output"):
+            use()
+    log.close()
 
 
 async def test_two_agents_do_not_write_one_log(folder: Path) -> None:
@@ -431,6 +492,10 @@ async def test_a_line_torn_by_a_crash_is_moved_aside_and_told(folder: Path) -> N
     verified = verify(folder)
     assert (verified.ok, verified.records) == (True, 4)
     assert (folder / "audit.torn-1").read_bytes() == b'{"event":"deci'
+    with (folder / "audit.jsonl").open("ab") as file:
+        file.write(b"again")
+    await write(folder, 1)
+    assert (folder / "audit.torn-2").read_bytes() == b"again"
     assert "audit.torn-1" in (folder / "audit.jsonl").read_text()
 
 
