@@ -80,9 +80,9 @@ def end(terminal: Terminal, how: str) -> None:
             terminal.hang_up()
         case _:
             os.kill(terminal.pid, getattr(signal, how))
-            # ksh93 remembers a signal that comes between two commands until the next input.
-            with contextlib.suppress(OSError):
-                terminal.send("\r")
+            # ksh93 drops a signal that comes between two commands, and takes the next one.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(terminal.pid, getattr(signal, how))
 
 
 @by_name(ALL)
