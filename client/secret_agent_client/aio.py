@@ -21,6 +21,7 @@ from secret_agent_client.connection import CALL_S, CHUNK, DIAL_S
 from secret_agent_client.dial import dial, is_foreign, server_credentials, too_late
 from secret_agent_client.errors import NoAgentError, SecretAgentError
 from secret_agent_client.exchange import MAX_EVENTS, Exchange
+from secret_agent_client.held import hold, let_go
 from secret_agent_client.paths import START, find_socket
 from secret_agent_client.references import Reference
 from secret_agent_client.value import SecretValue
@@ -184,6 +185,7 @@ class Client:
     ) -> SecretValue:
         """The field that the reference names, or the type's primary one."""
         reply = await self.connection.call("get", get_body(reference, ttl_s=ttl_s, reason=reason))
+        hold(reply["lease"]["id"])
         (value,) = reply["fields"].values()
         return SecretValue(value)
 
@@ -194,11 +196,13 @@ class Client:
         """`async with client.lease("payments/db") as lease:` given back with the block."""
         body = lease_body(reference, ttl_s=ttl_s, reason=reason)
         lease = Lease(await self.connection.call("get", body))
+        hold(lease.id)
         try:
             yield lease
         finally:
             lease.wipe()
-            await self._release(lease)
+            if let_go(lease.id):
+                await self._release(lease)
 
     async def renew(self, lease: Lease, *, ttl_s: int | None = None) -> None:
         """Prolong a lease, never past its rule's most.  Raises ExpiredError where it is over."""

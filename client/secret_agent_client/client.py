@@ -2,11 +2,12 @@
 
 Rules that hold here: a value is a SecretValue from the moment it arrives; nothing is asked of a
 person (a locked session is LockedError: whoever runs the program unlocks it); a lease that was
-taken is given back, also when the block is left by an exception.
+taken is given back by the last who holds it (held.py), also when a block is left by an exception.
 """
 
 from secret_agent_client.connection import CALL_S, DIAL_S, Connection
 from secret_agent_client.errors import SecretAgentError
+from secret_agent_client.held import hold, let_go
 from secret_agent_client.references import Reference, parse_reference
 from secret_agent_client.value import SecretValue
 
@@ -72,6 +73,7 @@ class LeaseBlock:
 
     def __enter__(self) -> Lease:
         self._lease = Lease(self._client.connection.call("get", self._body))
+        hold(self._lease.id)
         return self._lease
 
     def __exit__(self, kind: object, *_: object) -> None:
@@ -79,6 +81,8 @@ class LeaseBlock:
         if lease is None:
             return
         lease.wipe()
+        if not let_go(lease.id):
+            return
         try:
             self._client.connection.call("release", {"leases": [lease.id]})
         except SecretAgentError:
@@ -111,6 +115,7 @@ class Client:
         """The field that the reference names, or the type's primary one."""
         body = get_body(reference, ttl_s=ttl_s, reason=reason)
         reply = self.connection.call("get", body, deadline_s=CALL_S)
+        hold(reply["lease"]["id"])
         (value,) = reply["fields"].values()
         return SecretValue(value)
 

@@ -6,6 +6,7 @@ socket's path has 107 bytes at most.
 """
 
 import contextlib
+import itertools
 import os
 import shutil
 import socket
@@ -22,6 +23,7 @@ from secret_agent_client.wire import Decoder, encode
 
 END_S = 10.0  # seconds that the thread may take to notice its end
 Body = dict[str, Any]
+_numbers = itertools.count(1)
 Answer = Body | SecretAgentError | bytes | None
 Handler = Callable[["Talk", Body], Answer]
 
@@ -34,17 +36,18 @@ GREETING: Body = {
 }
 
 
-LEASE = {
-    "id": "l-1",
-    "expires_at": "2030-01-01T00:00:00Z",
-    "ttl_s": 60,
-    "renewable": True,
-    "uses_left": None,
-}
-
-
 def got(**fields: bytes) -> Body:
-    """The reply to a `get`: version 3 of a/b with these fields, the primary one `password`."""
+    """The reply to a `get`: version 3 of a/b with these fields, the primary one `password`.
+
+    Each has a lease of its own: what a process holds is counted by the lease's id.
+    """
+    lease = {
+        "id": f"l-{next(_numbers)}",
+        "expires_at": "2030-01-01T00:00:00Z",
+        "ttl_s": 60,
+        "renewable": True,
+        "uses_left": None,
+    }
     return {
         "reference": "secret://a/b",
         "version": 3,
@@ -52,7 +55,7 @@ def got(**fields: bytes) -> Body:
         "type": "generic",
         "primary": "password",
         "fields": fields,
-        "lease": LEASE,
+        "lease": lease,
     }
 
 

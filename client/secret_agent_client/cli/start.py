@@ -24,6 +24,7 @@ from secret_agent_client.cli.callers import SHELLS, calling_shell, shell_syntax
 from secret_agent_client.cli.command import Command
 from secret_agent_client.cli.output import Output
 from secret_agent_client.connection import Connection
+from secret_agent_client.dial import is_stopped, too_late
 from secret_agent_client.duration import parse_duration
 from secret_agent_client.errors import (
     DeniedError,
@@ -295,6 +296,8 @@ def _end(conn: Connection) -> int:
     """Ask the agent to end and see that it has; how many leases that ended."""
     pid = conn.server_pid
     with conn:
+        if is_stopped(pid):
+            raise too_late(pid, "end", END_S)
         pidfd = os.pidfd_open(pid) if pid > 0 else None
         try:
             ended = _ask_to_end(conn, pidfd)

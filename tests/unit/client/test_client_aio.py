@@ -43,7 +43,7 @@ async def test_a_lease_is_given_back_also_when_its_task_is_cancelled(socket_path
                     scope.cancel()
                     await trio.sleep_forever()
             assert scope.cancelled_caught
-        assert agent.heard[-1] == ("release", {"leases": ["l-1"]})
+        assert agent.heard[-1] == ("release", {"leases": [lease.id]})
 
 
 async def test_a_lease_whose_agent_went_away_ends_quietly(socket_path: Path) -> None:
@@ -60,7 +60,7 @@ async def test_renewing_takes_over_the_new_end(socket_path: Path) -> None:
             await client.renew(lease)
             await client.renew(lease, ttl_s=9)
             assert lease.expires_at == "2031-01-01T00:00:00Z"
-        assert [b for v, b in agent.heard if v == "renew"][1] == {"lease": "l-1", "ttl_s": 9}
+        assert [b for v, b in agent.heard if v == "renew"][1] == {"lease": lease.id, "ttl_s": 9}
 
 
 async def test_a_programs_own_error_comes_out_as_it_went_in(socket_path: Path) -> None:

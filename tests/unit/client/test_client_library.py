@@ -36,11 +36,11 @@ def test_a_lease_is_given_back_with_its_block_and_its_values_are_wiped(socket_pa
     answers: dict[str, Any] = {"get": got(password=b"pw", username=b"me"), "release": {}}
     with FakeAgent(socket_path, answers) as agent, secret_agent_client.connect() as client:
         with client.lease("a/b") as lease:
-            assert (lease.id, lease.version, lease.ttl_s) == ("l-1", 3, 60)
+            assert (lease.version, lease.ttl_s) == (3, 60)
             assert lease.value.reveal() == b"pw"
             held = lease.fields["username"]
             assert agent.heard[-1][1]["all"] is True
-        assert agent.heard[-1] == ("release", {"leases": ["l-1"]})
+        assert agent.heard[-1] == ("release", {"leases": [lease.id]})
         assert len(held) == 0
         assert lease.fields == {}
 
@@ -73,6 +73,19 @@ def test_a_block_survives_an_agent_that_went_away(socket_path: Path) -> None:
         pass
 
 
+def test_of_two_blocks_with_one_lease_the_last_gives_it_back(socket_path: Path) -> None:
+    answers: dict[str, Any] = {"get": got(password=b"pw"), "release": {}}
+    with FakeAgent(socket_path, answers) as agent, secret_agent_client.connect() as client:
+        with client.lease("a/b"):
+            with client.lease("a/b"):
+                pass
+            assert "release" not in agent.verbs()
+        assert agent.verbs().count("release") == 1
+        with client.lease("a/b"):
+            client.get("a/b")
+        assert agent.verbs().count("release") == 1, "what get() gave is still held"
+
+
 def test_a_lease_does_not_show_its_values(socket_path: Path) -> None:
     answers: dict[str, Any] = {"get": got(password=b"canary"), "release": {}}
     with (
@@ -92,7 +105,7 @@ def test_renewing_takes_over_the_new_end(socket_path: Path) -> None:
             client.renew(lease, ttl_s=90)
             assert (lease.expires_at, lease.ttl_s) == ("2030-01-02T00:00:00Z", 90)
         renewals = [body for verb, body in agent.heard if verb == "renew"]
-        assert renewals == [{"lease": "l-1"}, {"lease": "l-1", "ttl_s": 90}]
+        assert renewals == [{"lease": lease.id}, {"lease": lease.id, "ttl_s": 90}]
 
 
 def test_events_come_as_they_are_and_end_with_the_timeout(socket_path: Path) -> None:
