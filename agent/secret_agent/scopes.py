@@ -20,6 +20,7 @@ from secret_agent_client.references import glob_matches
 
 MAX_DEPTH = 2  # a scope, and one more level made through it
 MAX_SCOPES = 1024
+MAX_CHILDREN = 16  # of one scope, so that who holds it leaves room for the user's own
 
 
 @dataclass(slots=True, eq=False)
@@ -69,6 +70,8 @@ class ScopeTable:
             )
         if scope.parent is not None:
             scope.depth = self.get(scope.parent).depth + 1
+            if len(self._children(scope.parent)) >= MAX_CHILDREN:
+                raise DeniedError(f"{MAX_CHILDREN} scopes were made through this one already")
         if scope.depth > MAX_DEPTH:
             raise DeniedError("a scope made through a scope cannot make another")
         self._by_id[scope.id] = scope
@@ -120,9 +123,12 @@ class ScopeTable:
         if scope is None:
             return []
         ended = [scope]
-        for child in [child for child in self._by_id.values() if child.parent == scope_id]:
+        for child in self._children(scope_id):
             ended += self.remove(child.id)
         return ended
+
+    def _children(self, scope_id: str) -> list[Scope]:
+        return [scope for scope in self._by_id.values() if scope.parent == scope_id]
 
     def expired(self, now: float) -> list[Scope]:
         """The scopes whose time is over; still in the table until `remove`."""

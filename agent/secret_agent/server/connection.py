@@ -71,6 +71,7 @@ class Connection:
         self._greeted = False
         self._due = trio.current_time() + HELLO_S
         self._slow = 0
+        self.heard_at = trio.current_time()  # when it last asked something
         self._events = 0
         self._nursery: trio.Nursery | None = None
 
@@ -99,6 +100,11 @@ class Connection:
         if not self._descriptors:
             raise InvalidError("the request needs a descriptor beside it (SCM_RIGHTS)")
         return self._descriptors.popleft()
+
+    @property
+    def waits(self) -> bool:
+        """Whether a request of this connection is under way that may take long."""
+        return self._slow > 0
 
     async def _serve(self) -> None:
         while await self._receive():
@@ -161,6 +167,7 @@ class Connection:
 
     async def _take(self, message: dict[str, Any]) -> bool:
         """Handle one message; False where the connection is to end."""
+        self.heard_at = trio.current_time()
         request_id = message.get("id")
         if type(request_id) is not int:
             request_id = None

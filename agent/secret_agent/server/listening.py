@@ -10,6 +10,7 @@ made for them.
 """
 
 import os
+import resource
 import socket
 from collections import Counter
 from collections.abc import Callable
@@ -45,7 +46,8 @@ class Listening:
         self._control, self._scoped = tables
         self._report_bug = report_bug
         self._own = Namespaces.own()
-        self._count = ConnectionCount()
+        self._count = ConnectionCount(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+        self._connected: dict[Connection, ProcessKey] = {}  # to the control socket
         self._scopes: dict[str, trio.CancelScope] = {}
         self.of_scope: Counter[str] = Counter()
 
@@ -115,15 +117,15 @@ class Listening:
         except SecretAgentError as error:
             self._refused(None, error.message, scope_id)
             return
-        why = self._count.full(holder.process, holder.uid) or _refusal(holder, scope)
+        why = _refusal(holder, scope) or self._count.full(holder.process, self._outermost(scope))
         if why is not None:
             self._refused(holder, why, scope_id)
             return
         handlers = self._control if scope is None else self._scoped
         connection = Connection(sock, peer, handlers, scope=scope_id, report_bug=self._report_bug)
-        await self._run(connection, holder)
+        await self._run(connection, holder, self._outermost(scope))
 
-    async def _run(self, connection: Connection, holder: Holder) -> None:
+    async def _run(self, connection: Connection, holder: Holder, outermost: str | None) -> None:
         process, uid = holder.process, holder.uid
 
         def gone(_process: ProcessKey) -> None:
@@ -133,19 +135,45 @@ class Listening:
             self._agent.watcher.watch(process, gone, opener=connection.peer.open_pidfd)
         except DeniedError:
             return
-        self._count.opened(process, uid)
+        if outermost is None and self._count.crowded(uid):
+            self._make_room()
+        self._count.opened(process, uid, outermost)
+        if outermost is None:
+            self._connected[connection] = process
         if connection.scope is not None:
             self.of_scope[connection.scope] += 1
         try:
             await connection.run()
         finally:
             self._agent.watcher.unwatch(process, gone)
-            self._count.closed(process, uid)
+            self._count.closed(process, uid, outermost)
+            self._connected.pop(connection, None)
             self._agent.desk.dismissed(connection)
             if connection.scope is not None:
                 self.of_scope[connection.scope] -= 1
             if connection.listener is not None:
                 self._agent.hub.remove(connection.listener)
+
+    def _make_room(self) -> None:
+        """Close one connection of the user's, so that no number of them keeps a person out.
+
+        Rather an idle one than one that awaits an answer or events, of the process with the most,
+        heard from longest ago.
+        """
+        open_ones = [each for each in self._connected if not each.closing.cancel_called]
+        if open_ones:
+            min(open_ones, key=self._worth).closing.cancel()
+
+    def _worth(self, connection: Connection) -> tuple[int, int, float]:
+        waits = 2 * connection.waits + (connection.listener is not None)
+        of_process = self._count.of(self._connected[connection])
+        return waits, -of_process, connection.heard_at
+
+    def _outermost(self, scope: Scope | None) -> str | None:
+        """The scope under which a scope's connections are counted: what made it counts too."""
+        if scope is None:
+            return None
+        return scope.id if scope.parent is None else scope.parent
 
     def _refused(self, holder: Holder | None, why: str, scope: str | None) -> None:
         self._agent.record_later(

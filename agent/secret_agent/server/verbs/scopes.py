@@ -10,6 +10,7 @@ from secret_agent.core import Agent
 from secret_agent.scopes import Scope
 from secret_agent.server import socket as sockets
 from secret_agent.server.connection import Connection
+from secret_agent.session import locked_error
 from secret_agent.view import scope_view
 from secret_agent_client.errors import InvalidError
 from secret_agent_client.references import check_glob, check_stage
@@ -40,7 +41,7 @@ async def delegate(agent: Agent, connection: Connection, caller: Caller, body: B
 
 async def _new_scope(agent: Agent, caller: Caller, body: Body, path: str) -> Scope:
     """The scope that is asked for, cut to what its maker has.  Recorded.  Raises DeniedError,
-    InvalidError.
+    InvalidError, LockedError where a lock came in between.
     """
     allow = tuple(check_glob(glob) for glob in body["allow"])
     deny = tuple(check_glob(glob) for glob in body.get("deny", []))
@@ -48,7 +49,10 @@ async def _new_scope(agent: Agent, caller: Caller, body: Body, path: str) -> Sco
         raise InvalidError("delegate: allow needs at least one glob")
     if body.get("ttl_s") == 0 or body.get("max_uses") == 0:
         raise InvalidError("delegate: ttl_s and max_uses are at least 1")
+    generation = agent.session.generation
     await agent.broker.allow(caller, "delegate", None)
+    if agent.session.generation != generation:
+        raise locked_error("locked")  # while the decision was being recorded: a scope would survive
     now = agent.clock.boot()
     ttl_s: float = body.get("ttl_s", DEFAULT_TTL_S)
     stage = check_stage(body["stage"]) if "stage" in body else None
