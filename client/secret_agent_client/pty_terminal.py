@@ -55,9 +55,10 @@ class Terminal:
     def make_raw(self) -> None:
         """Pass every key on unread: the child's own terminal decides what it means."""
         if not self.is_raw:
-            self.modes = termios.tcgetattr(self.descriptor)
-            set_modes(self.descriptor, _raw(self.modes))
-            self.is_raw = True
+            with suppress(termios.error):  # it is gone, and a SIGHUP on its way
+                self.modes = termios.tcgetattr(self.descriptor)
+                set_modes(self.descriptor, _raw(self.modes))
+                self.is_raw = True
 
     def restore(self) -> None:
         """The modes from before `make_raw`.  A terminal that is gone needs none."""

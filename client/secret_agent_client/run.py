@@ -150,11 +150,11 @@ class SecretRun:
         """Fetch everything again, if the losses are such that it makes sense."""
         if any(loss.why not in _COMES_ANEW for loss in losses):
             return False
-        before = self._leases.forget()
         try:
             self._next = self._fetch()
         except SecretAgentError:
             return False
+        before = self._leases.forget()
         self._next.hold(self._leases, now)
         # What was asked for again may have kept its lease.
         self._leases.release(set(before) - set(self._leases.ids))

@@ -71,7 +71,12 @@ class Leases:
 
     def fileno(self) -> int | None:
         """What becomes readable when the agent says something; None once it is gone."""
-        return None if self._agent is None else self._agent.fileno()
+        return None if self._agent is None or self._is_cut_off else self._agent.fileno()
+
+    @property
+    def _is_cut_off(self) -> bool:
+        """A connection on which a deadline passed is closed, which no poll would tell."""
+        return self._agent is not None and self._agent.fileno() < 0
 
     def hold(self, secret: str, lease: Mapping[str, Any], now: float) -> None:
         """Keep the lease that a `get` came with."""
@@ -84,6 +89,8 @@ class Leases:
         """When `take` has something to do although the agent is silent."""
         if self._agent is None:
             return None
+        if self._is_cut_off:
+            return 0.0
         return min(
             (
                 held.expires + OVERDUE_S if held.renew_at is None else held.renew_at

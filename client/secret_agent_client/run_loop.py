@@ -114,7 +114,7 @@ class Run:
             self._plumbing.flow(ready, now)
             if child.reports in ready:
                 self._hear(child)
-            if self._watch.fileno() in ready or now >= (self._watch.deadline or now + 1):
+            if self._is_due(ready, now):
                 self._on_losses(child, now)
             self._kill_late(child, now)
 
@@ -169,6 +169,11 @@ class Run:
             if not ready:
                 return
             self._plumbing.flow(ready, self._clock())
+
+    def _is_due(self, ready: dict[int, int], now: float) -> bool:
+        """Whether there is something for the one who watches over the leases."""
+        deadline = self._watch.deadline
+        return self._watch.fileno() in ready or (deadline is not None and now >= deadline)
 
     def _on_losses(self, child: Child, now: float) -> None:
         reaction = self._watch.take(now)

@@ -19,7 +19,7 @@ import pytest
 
 from support.real import need
 from support.terminal import Terminal
-from unit.run.driving import SECRET, Driver
+from unit.run.driving import SECRET, AgentSide, Driver, agent_side
 
 pytestmark = pytest.mark.slow
 
@@ -386,6 +386,51 @@ class TestModes:
         script.chmod(0o755)
         assert "was not found" in desk.run(desk.command("./script") + "; echo $?")
         assert desk.run(self.MODES) == before
+
+
+class TestRevoked:
+    """A lease ends while the child has the terminal."""
+
+    @pytest.fixture
+    def agent(self, tmp_path: Path) -> Iterator[AgentSide]:
+        with agent_side(tmp_path) as side:
+            yield side
+
+    def test_what_is_said_is_a_line_of_its_own_and_the_terminal_stays_the_childs(
+        self, desk: Desk, agent: AgentSide
+    ) -> None:
+        script = (
+            "echo rea''dy; stty raw -echo; dd bs=1 count=2 2>/dev/null | od -An -tx1; stty sane"
+        )
+        desk.type(desk.sh(script, socket=agent.path, on_revoke="ignore"))
+        desk.expect("ready")
+        agent.end_lease("revoked")
+        desk.expect(r"over \(revoked\): the command goes on, as --on-revoke ignore says\r\n")
+        desk.terminal.send("\x03\x1a")
+        desk.expect("03 1a")
+
+    def test_a_shell_that_ignores_sigterm_is_killed_and_the_modes_are_ours_again(
+        self, desk: Desk, agent: AgentSide
+    ) -> None:
+        before = desk.run("stty -g")
+        words = ("env", "PS1=inner> ", "bash", "--noprofile", "--norc", "-i")
+        desk.type(desk.command(*words, socket=agent.path, grace_s=0.2) + "; echo st''atus $?")
+        desk.expect(r"\ninner> ")
+        agent.end_lease("locked")
+        desk.expect("status 137")
+        assert desk.run("stty -g") == before
+
+    def test_one_that_is_begun_anew_has_the_terminal_again(
+        self, desk: Desk, agent: AgentSide
+    ) -> None:
+        script = "echo rea''dy ${#TOKEN}; read x; echo got $x"
+        desk.type(desk.sh(script, socket=agent.path, restart=True))
+        desk.expect("ready 15")
+        agent.say({"values": {"TOKEN": "another-secret-value"}})
+        agent.end_lease("expired")
+        desk.expect("ready 20")
+        desk.type("words")
+        desk.expect("got words")
 
 
 class TestHangUp:

@@ -18,6 +18,9 @@ from support.terminal import DEADLINE_S
 DRIVER = Path(__file__).with_name("driver.py")
 SECRET = "hunter2-hunter2"
 
+# Coverage starts itself in a child that finds its variables.
+INHERITED = ("PATH", "COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START")
+
 
 class AgentSide:
     """What the test says to a run as its agent, and hears from it."""
@@ -89,11 +92,7 @@ class Driver:
         return [sys.executable, str(DRIVER), str(path), *command]
 
     def environment(self, **more: str) -> dict[str, str]:
-        inherited = {
-            name: os.environ[name]
-            for name in ("PATH", "COVERAGE_PROCESS_START")
-            if name in os.environ
-        }
+        inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
         return {
             "HOME": str(self._folder),
             "LC_ALL": "C.UTF-8",

@@ -22,9 +22,10 @@ class Agent:
         self.renewals: deque[float | SecretAgentError] = deque()
         self.asked: list[tuple[str, Any]] = []
         self.release_fails = False
+        self.descriptor = 77
 
     def fileno(self) -> int:
-        return 77
+        return self.descriptor
 
     def call(
         self, verb: str, body: dict[str, Any] | None = None, *, deadline_s: float = 30.0
@@ -139,6 +140,16 @@ class TestLoss:
         assert leases.take(9999) == []
 
     def test_an_agent_that_is_gone_takes_all(self, agent: Agent, leases: Leases) -> None:
+        agent.events.append(NoAgentError("closed"))
+        assert leases.take(1001) == [Loss(None, "the agent is gone")]
+
+    def test_a_connection_that_was_cut_off_is_noticed_at_once(
+        self, agent: Agent, leases: Leases
+    ) -> None:
+        """The deadline of a request passed, so that the connection was closed on our side."""
+        agent.descriptor = -1
+        assert leases.fileno() is None
+        assert leases.deadline == 0
         agent.events.append(NoAgentError("closed"))
         assert leases.take(1001) == [Loss(None, "the agent is gone")]
 

@@ -187,6 +187,22 @@ class TestRestart:
         assert process.returncode == 7
         assert b"the command is told to end" in err
 
+    def test_where_it_fails_the_other_leases_are_still_held(
+        self, driver: Driver, agent: AgentSide
+    ) -> None:
+        line = driver.line(
+            "sh", "-c", "echo ready; read x",
+            values={"A": SECRET, "B": SECRET}, socket=agent.path, restart=True, on_revoke="ignore",
+        )  # fmt: skip
+        process = driver.start(line)
+        read_until(process.stdout, b"ready\n")
+        agent.say({"values": {"A": None}})
+        agent.end_lease("expired", "l-1")
+        read_until(process.stderr, b"goes on")
+        process.communicate(b"x\n", timeout=DEADLINE_S)
+        assert agent.hear("release") == {"leases": ["l-3"]}  # what was had of the second try
+        assert agent.hear("release") == {"leases": ["l-2"]}
+
     def test_a_file_is_written_anew(self, driver: Driver, agent: AgentSide, tmp_path: Path) -> None:
         folder = tmp_path / "folder"
         folder.mkdir(mode=0o700)
@@ -262,10 +278,10 @@ class TestFiles:
         self, driver: Driver
     ) -> None:
         done = driver.shell(
-            "echo $KEY; cat $KEY; echo; cat $KEY; ls /proc/$$/fd | xargs",
+            "echo $KEY; cat $KEY; echo; cat $KEY; echo; ls /proc/$$/fd",
             values={}, files={"KEY": SECRET},
         )  # fmt: skip
-        assert done.stdout == b"/dev/fd/40\n*****\n*****0 1 2 40\n"
+        assert done.stdout == b"/dev/fd/40\n*****\n*****\n0\n1\n2\n40\n"
 
     def test_a_value_that_no_environment_holds_goes_by_file(self, driver: Driver) -> None:
         done = driver.shell("od -An -tx1 $KEY", values={}, files={"KEY": "a\0b\udcff"})
