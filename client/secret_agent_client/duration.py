@@ -1,7 +1,7 @@
 """Durations as people write them: `90`, `90s`, `15m`, `8h`, `2d`; and back.
 
-Rules that hold here: a whole number and at most one unit, nothing else; at least one second; no `re`.
-What is not one is refused with the forms that are, and is never echoed.
+Rules that hold here: a whole number and at most one unit, nothing else; at least one second.  What
+is not one is refused with the forms that are, and is never echoed.
 """
 
 from collections.abc import Callable

@@ -14,6 +14,7 @@ Rules that hold here (T40, T42, T48):
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,10 +25,13 @@ from hmac import compare_digest
 from pathlib import Path
 from typing import Any
 
-from secret_agent_client.errors import DeniedError, InvalidError
+from secret_agent_client.errors import DeniedError, InvalidError, UnavailableError
 from secret_agent_client.private_file import quoted, read_regular, write_private
 
 FILE_NAME = "trust.json"
+LOCK_NAME = "trust.lock"
+LOCK_S = 5.0  # seconds; a change takes milliseconds
+RETRY_S = 0.01  # seconds between two attempts
 MAX_FILE = 64 * 1024 * 1024  # bytes; a few hundred manifests of the largest size
 
 
@@ -83,16 +87,22 @@ class Trust:
 
     @contextmanager
     def _changing(self) -> Iterator[dict[str, Trusted]]:
-        """The records, written back at the end; alone, so that two shells lose neither's change."""
+        """The records, written back at the end; alone, so that two shells lose neither's change.
+
+        Raises UnavailableError where another process keeps them for too long.
+        """
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        # A file of its own: the agent holds a lock on the folder as long as it lives.
+        lock = os.open(
+            self._folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+        )
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            _take(lock)
             trusted = self._read()
             yield trusted
             write_private(str(self._path), _encode(trusted))
         finally:
-            os.close(descriptor)
+            os.close(lock)
 
     def _read(self) -> dict[str, Trusted]:
         try:
@@ -115,6 +125,20 @@ class Trust:
             f"the record of trusted manifests {what}",
             remedy=remedy.format(quoted(str(self._path))),
         )
+
+
+def _take(lock: int) -> None:
+    """Wait for the lock, as long as a change takes and not for ever: its holder may be stopped."""
+    until = time.monotonic() + LOCK_S
+    while True:
+        try:
+            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > until:
+                raise UnavailableError(
+                    "another process has been changing the record of trusted manifests too long"
+                ) from None
+            time.sleep(RETRY_S)
 
 
 def changes(before: str, after: str) -> list[str]:

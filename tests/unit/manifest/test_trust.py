@@ -1,5 +1,6 @@
 """Trust is in the very bytes at the very path, kept where no repository can write (T42)."""
 
+import fcntl
 import json
 import os
 import stat
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from secret_agent_client.errors import DeniedError, InvalidError
+from secret_agent_client.errors import DeniedError, InvalidError, UnavailableError
 from secret_agent_client.trust import Trust, changes
 
 
@@ -107,6 +108,23 @@ def test_two_shells_lose_neither_change(tmp_path: Path) -> None:
         thread.join()
     record = json.loads((tmp_path / "state" / "trust.json").read_text())
     assert len(record["trusted"]) == 20
+
+
+def test_a_folder_that_the_agent_has_locked_is_no_obstacle_and_a_stopped_shell_no_hang(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trust = _trust(tmp_path)
+    trust.add("/a", b"a")
+    folder = os.open(tmp_path / "state", os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    trust.add("/b", b"b")
+    os.close(folder)
+    monkeypatch.setattr("secret_agent_client.trust.LOCK_S", 0.05)
+    with (tmp_path / "state" / "trust.lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(UnavailableError, match="too long"):
+            trust.add("/c", b"c")
+    trust.add("/c", b"c")
 
 
 def test_a_change_is_shown_as_one_and_only_lf_ends_a_line() -> None:
