@@ -1,14 +1,16 @@
 """Explain: the decision, and for every rule whether it matched and on which conditions it did not.
 
-It calls the very `decide` that decides, so the two cannot disagree.
+It calls the very `decide` that decides and asks the very conditions that it asks, so the two cannot
+disagree.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
 from secret_agent.model import Decision, Request
+from secret_agent.policy.conditions import Failed, conditions_of, failed
 from secret_agent.policy.decide import decide, nearest
-from secret_agent.policy.rules import Failed, Policy, Rule, limits_as_json
+from secret_agent.policy.rules import Policy, Rule, limits_as_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +37,10 @@ class Explanation:
                 {
                     "id": rule.id,
                     "effect": rule.effect,
-                    "matched": not failed,
-                    "failed": [each.as_json() for each in failed],
+                    "matched": not misses,
+                    "failed": [each.as_json() for each in misses],
                 }
-                for rule, failed in self.rules
+                for rule, misses in self.rules
             ],
             "nearest": self.nearest,
         }
@@ -50,6 +52,6 @@ def explain(policy: Policy, request: Request) -> Explanation:
     close = None if decision.allowed else nearest(policy, request)
     return Explanation(
         decision,
-        tuple((rule, tuple(rule.failed(request))) for rule in policy.rules),
+        tuple((rule, failed(conditions_of(rule), request)) for rule in policy.rules),
         None if close is None else close[0].id,
     )
