@@ -12,6 +12,7 @@ Rules that hold here:
 """
 
 import os
+import select
 import signal
 import termios
 from contextlib import contextmanager
@@ -173,8 +174,9 @@ def _ask(terminal: int, text: str) -> bytearray:
     """One hidden answer; asked again after Ctrl-Z and `fg`."""
     while True:
         try:
-            with _hidden(terminal):
+            with _hidden(terminal) as alarm:
                 os.write(terminal, text.encode())
+                select.select([terminal, alarm], [], [])
                 answer = _read(terminal)
         except _Signalled as signalled:
             os.write(terminal, b"\n")
@@ -187,8 +189,13 @@ def _ask(terminal: int, text: str) -> bytearray:
 
 
 @contextmanager
-def _hidden(terminal: int) -> "Iterator[None]":
-    """No echo inside, and the signals that would leave it so raise _Signalled."""
+def _hidden(terminal: int) -> "Iterator[int]":
+    """No echo inside, and the signals that would leave it so raise _Signalled.
+
+    What is yielded turns readable when one comes, and must be waited for beside the terminal.
+    Python calls a handler between two of its own steps: a signal that comes just before a read
+    would be noticed only after it, when the person has typed a line.
+    """
     before = termios.tcgetattr(terminal)
     silent = [*before]
     silent[_ECHO] &= ~(termios.ECHO | termios.ECHONL)
@@ -196,16 +203,21 @@ def _hidden(terminal: int) -> "Iterator[None]":
     def interrupted(number: int, _frame: "FrameType | None") -> None:
         raise _Signalled(number)
 
+    reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    wakeup = signal.set_wakeup_fd(writer)
     handlers = {number: signal.signal(number, interrupted) for number in _CAUGHT}
     try:
         # FLUSH: what was typed before the question was not an answer to it.
         termios.tcsetattr(terminal, termios.TCSAFLUSH, silent)
-        yield
+        yield reader
     finally:
         # Drain and not flush: what was typed ahead for the shell stays.
         termios.tcsetattr(terminal, termios.TCSADRAIN, before)
         for number, handler in handlers.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(wakeup)
+        os.close(reader)
+        os.close(writer)
 
 
 def _read(terminal: int) -> bytearray:
