@@ -79,9 +79,13 @@ class Connection:
         """Serve until the peer hangs up, is gone, or misbehaves."""
         try:
             with self.closing:
-                async with trio.open_nursery() as self._nursery:
-                    await self._serve()
-                    self._nursery.cancel_scope.cancel()
+                async with trio.open_nursery() as nursery:
+                    self._nursery = nursery
+                    try:
+                        await self._serve()
+                    finally:
+                        self._nursery = None  # a nursery that is closing takes no event any more
+                    nursery.cancel_scope.cancel()
         finally:
             self._sock.close()
             while self._descriptors:
