@@ -61,6 +61,8 @@ def parse_settings(text: bytes, *, source: str) -> Settings:
         tables = tomllib.loads(text.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidError(f"{source} is not TOML: {error}") from None
+    except RecursionError:
+        raise InvalidError(f"{source}: its arrays or tables are nested too deep") from None
     settings = Settings()
     for table, keys in tables.items():
         known = _KEYS.get(table)

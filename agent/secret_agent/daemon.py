@@ -33,6 +33,7 @@ from secret_agent.server.verbs import handlers
 from secret_agent.triggers.process import ProcessWatcher
 from secret_agent_client.errors import SecretAgentError
 
+MAX_FRAMES = 32  # of a bug that are told; endless recursion has a thousand
 WINNER_S = 10.0  # that the winner of a race of two starts has, until its socket answers
 
 
@@ -204,6 +205,8 @@ def _report_bug(error: BaseException) -> None:
         code = trace.tb_frame.f_code
         lines.append(f"  {Path(code.co_filename).name}:{trace.tb_lineno} {code.co_name}")
         trace = trace.tb_next
+    if len(lines) > MAX_FRAMES:
+        lines[MAX_FRAMES // 2 : -MAX_FRAMES // 2] = ["  …"]
     sys.stderr.write("\n".join(lines) + "\n")
 
 

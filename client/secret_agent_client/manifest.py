@@ -153,6 +153,8 @@ def parse_manifest(file: ManifestFile) -> Manifest:
         raise InvalidError(f"secrets.toml is not UTF-8 at byte {error.start}") from None
     except tomllib.TOMLDecodeError as error:
         raise InvalidError(f"secrets.toml: {_plain_reason(error)}") from None
+    except RecursionError:
+        raise InvalidError("secrets.toml: its arrays or tables are nested too deep") from None
     return _Reader(text).read(document, file)
 
 

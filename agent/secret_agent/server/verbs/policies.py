@@ -1,5 +1,6 @@
 """The verbs on policy: show, check, explain.  They change nothing and serve nothing."""
 
+from functools import partial
 from typing import Any
 
 from secret_agent.broker import Caller
@@ -8,11 +9,16 @@ from secret_agent.model import DEFAULT_STAGE, Request
 from secret_agent.policy.explain import explain
 from secret_agent.policy.parse import PolicyError, parse_policy
 from secret_agent.server.connection import Connection
+from secret_agent.threads import new_limiter, run_blocking
 from secret_agent_client.errors import InvalidError
 from secret_agent_client.references import check_name, check_stage
 
 Body = dict[str, Any]
+CHECK_S = 10.0  # for reading a policy
+PROBLEMS_TOLD = 100  # of one text
 ACTIONS = ("read", "write", "list", "rotate", "revoke", "delegate", "admin")
+
+_one_at_a_time = new_limiter(1)
 
 
 async def show(agent: Agent, _connection: Connection, _caller: Caller, _body: Body) -> Body:
@@ -29,7 +35,13 @@ async def show(agent: Agent, _connection: Connection, _caller: Caller, _body: Bo
 async def check(_agent: Agent, _connection: Connection, _caller: Caller, body: Body) -> Body:
     """Whether a text is a policy, and where it is not."""
     try:
-        policy = parse_policy(body["text"], source="the file")
+        # A large text takes a while, and every other connection would wait for it.
+        policy = await run_blocking(
+            partial(parse_policy, body["text"], source="the file"),
+            deadline_s=CHECK_S,
+            what="the check of the policy",
+            limiter=_one_at_a_time,
+        )
     except PolicyError as error:
         return {
             "ok": False,
@@ -41,7 +53,7 @@ async def check(_agent: Agent, _connection: Connection, _caller: Caller, body: B
                     "message": problem.message,
                     "try": problem.remedy,
                 }
-                for problem in error.problems
+                for problem in error.problems[:PROBLEMS_TOLD]
             ],
         }
     return {"ok": True, "rules": len(policy.rules), "problems": []}
