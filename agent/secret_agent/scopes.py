@@ -89,13 +89,15 @@ class ScopeTable:
 
     def permits(self, scope_id: str, name: str, stage: str) -> bool:
         """Whether the scope and all its ancestors let this secret through, by name and stage."""
+        # The outermost first: what it keeps out costs nothing of what was written into the others.
         return all(
-            _names(scope, name) and scope.stage in (None, stage) for scope in self.lineage(scope_id)
+            _names(scope, name) and scope.stage in (None, stage)
+            for scope in reversed(self.lineage(scope_id))
         )
 
     def shows(self, scope_id: str, name: str) -> bool:
         """Whether the scope and all its ancestors let this name through, whatever its stage."""
-        return all(_names(scope, name) for scope in self.lineage(scope_id))
+        return all(_names(scope, name) for scope in reversed(self.lineage(scope_id)))
 
     def remaining_s(self, scope_id: str, now: float) -> float:
         """Seconds until the first of the scope and its ancestors ends.  Raises ExpiredError when

@@ -16,6 +16,7 @@ from secret_agent_client.errors import InvalidError
 from secret_agent_client.references import check_glob, check_stage
 
 Body = dict[str, Any]
+MAX_NESTED_GLOBS = 32  # each costs time at every request; who holds a scope must not stall others
 DEFAULT_TTL_S = 3600  # of a scope that is not told how long
 
 
@@ -47,6 +48,8 @@ async def _new_scope(agent: Agent, caller: Caller, body: Body, path: str) -> Sco
     deny = tuple(check_glob(glob) for glob in body.get("deny", []))
     if not allow:
         raise InvalidError("delegate: allow needs at least one glob")
+    if caller.scope is not None and len(allow) + len(deny) > MAX_NESTED_GLOBS:
+        raise InvalidError(f"delegate: through a scope {MAX_NESTED_GLOBS} globs are the most")
     if body.get("ttl_s") == 0 or body.get("max_uses") == 0:
         raise InvalidError("delegate: ttl_s and max_uses are at least 1")
     generation = agent.session.generation
