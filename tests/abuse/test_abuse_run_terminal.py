@@ -400,7 +400,7 @@ class TestRevoked:
         self, desk: Desk, agent: AgentSide
     ) -> None:
         script = (
-            "echo rea''dy; stty raw -echo; dd bs=1 count=2 2>/dev/null | od -An -tx1; stty sane"
+            "stty raw -echo; echo rea''dy; dd bs=1 count=2 2>/dev/null | od -An -tx1; stty sane"
         )
         desk.type(desk.sh(script, socket=agent.path, on_revoke="ignore"))
         desk.expect("ready")
