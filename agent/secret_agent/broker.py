@@ -100,6 +100,7 @@ class Broker:
     record: Callable[[dict[str, Any]], Awaitable[None]]
     policy: Callable[[], Policy]
     default_ttl_s: int
+    is_registered: Callable[[ProcessKey], bool]  # whether a process is a registered shell
     last_used: dict[tuple[str, str], float]
 
     async def fetch(self, caller: Caller, ask: Ask) -> Grant:
@@ -264,7 +265,7 @@ class Broker:
             most_s = min(most_s, self.scopes.remaining_s(caller.scope, now))
             self.scopes.spend(caller.scope)
         ttl_s = min(ask.ttl_s or self.default_ttl_s, most_s)
-        bound = _bound_process(caller.holder, ask.binding)
+        bound = _bound_process(caller.holder, ask.binding, self.is_registered)
         key = (bound, caller.scope, entry.name, entry.stage, entry.version, fields)
         before = self.book.table.find(key)
         if before is not None and now < before.expires:
@@ -359,17 +360,25 @@ def _uses_left(ask: Ask, decision: Decision) -> int | None:
     return min(uses) - 1 if uses else None
 
 
-def _bound_process(holder: Holder, binding: Binding) -> ProcessKey | None:
+def _bound_process(
+    holder: Holder, binding: Binding, is_registered: Callable[[ProcessKey], bool]
+) -> ProcessKey | None:
     """The process whose end ends the lease.
 
-    For "shell": the shell above the holder; without one the process that started the holder;
-    without one of our own uid,
-    the holder itself.  Inside a scope it is the holder itself: what is above it may be another's.
+    For "shell": the nearest registered shell above the holder, because what started it may have
+    used a shell of its own
+    for a moment (direnv does); else the nearest shell; else the process that started the holder;
+    else, where that is
+    not of our own uid, the holder itself.  Inside a scope it is the holder itself: what is above
+    it may be another's.
     """
     if binding == "session":
         return None
     if binding == "process" or holder.scope is not None:
         return holder.process
+    for ancestor in holder.ancestry:
+        if is_registered(ancestor.key):
+            return ancestor.key
     if holder.shell is not None and holder.shell != holder.process:
         return holder.shell
     parent = holder.ancestry[0] if holder.ancestry else None

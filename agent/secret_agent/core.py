@@ -97,6 +97,7 @@ class Agent:
             record=self.record,
             policy=self.policy.current,
             default_ttl_s=settings.lease_ttl_s,
+            is_registered=self.shells.__contains__,
             last_used={},
         )
         self.unlocking = trio.Lock()

@@ -25,6 +25,9 @@ class ShellRegistry:
     def __len__(self) -> int:
         return len(self._shells)
 
+    def __contains__(self, shell: ProcessKey) -> bool:
+        return shell in self._shells
+
     def register(self, shell: ProcessKey, name: str, *, opener: Opener) -> None:
         """Watch a shell from now on; again is nothing.  Raises DeniedError when it is gone or too
         many are there.
