@@ -18,6 +18,8 @@ from typing import Any
 
 _SIZE = 8  # bytes of struct winsize: rows, columns, and pixels twice, two bytes each
 
+_OFLAG = 1  # index in what tcgetattr gives
+
 Modes = list[Any]
 """What tcgetattr gives and tcsetattr takes."""
 
@@ -69,14 +71,23 @@ class Terminal:
 
     @contextmanager
     def readable(self) -> Iterator[None]:
-        """For a line of ours on standard error: with the modes in which a newline is one."""
-        was_raw = self.is_raw
-        self.restore()
+        """For a line of ours on standard error: with the output modes in which a newline is one.
+
+        The input modes stay: a Ctrl-C that is typed just now is still the child's.
+        """
+        output_modes = self.modes[_OFLAG]
+        self._set_output_modes(output_modes)
         try:
             yield
         finally:
-            if was_raw:
-                self.make_raw()
+            self._set_output_modes(output_modes & ~termios.OPOST)
+
+    def _set_output_modes(self, flags: int) -> None:
+        if self.is_raw:
+            with suppress(termios.error):  # it is gone, and a SIGHUP on its way
+                modes = termios.tcgetattr(self.descriptor)
+                modes[_OFLAG] = flags
+                set_modes(self.descriptor, modes)
 
     def open_pty(self) -> tuple[int, int]:
         """(master, slave) of a new pty with our terminal's modes and size; master never blocks."""
