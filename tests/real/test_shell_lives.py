@@ -114,8 +114,8 @@ def test_a_lease_taken_in_a_subshell_belongs_to_the_shell_around_it(
 
 
 @by_name(ALL)
-def test_a_nested_shell_has_leases_of_its_own(person: Person, shell: Shell) -> None:
-    nested = f"{shell.program} {' '.join(shell.applet)} -c '{HOLD}; true'"
+def test_a_nested_shell_that_registers_has_leases_of_its_own(person: Person, shell: Shell) -> None:
+    nested = f"{shell.program} {' '.join(shell.applet)} -c '{start(shell)}; {HOLD}; true'"
     with following(person.home) as trail, person.at(shell) as terminal:
         terminal.run(start(shell))
         terminal.run(nested)
