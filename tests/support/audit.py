@@ -1,5 +1,6 @@
 """Audit logs made for tests: an open one, and one written in a folder."""
 
+import errno
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -34,6 +35,11 @@ async def write(folder: Path, count: int, **more: Any) -> list[tuple[int, str]]:
 def fields(number: int) -> Mapping[str, Any]:
     """What a small record says."""
     return {"event": "decision", "action": "read", "outcome": "allow", "secret": f"s{number}"}
+
+
+def failing(*_args: Any, **_more: Any) -> None:
+    """Stands for a call of the system that fails."""
+    raise OSError(errno.EIO, "Input/output error")
 
 
 def encode(seq: int, wall_s: float, prev: str, said: Mapping[str, Any]) -> Chained:

@@ -1,18 +1,26 @@
 """The policy in force: read from policy.toml, again when it changes, and never replaced by a
 broken one.
 
-One policy a decision: `current()` returns one object, and that object never changes.
+Rules that hold here:
+
+* one policy a decision: `current()` returns one object, and that object never changes;
+* only a file that is not there means the built-in policy; one that is there and cannot be read, or
+  is not safe, means what held before it, and where nothing did, no secret for anybody;
+* safe is a regular file of ours or root's that nobody else can write, reached through no link, in a
+  folder of which the same holds.  Its bytes are read once, and what was read is what is parsed.
 """
 
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 from secret_agent.policy.built_in import BUILT_IN, NOTHING
 from secret_agent.policy.rules import Policy
 from secret_agent_client.errors import InvalidError
+from secret_agent_client.private_file import quoted
 
-MAX_POLICY = 1024 * 1024  # bytes
+MAX_POLICY = 4 * 1024 * 1024  # bytes; 20,000 rules take two thirds of it
 
 
 class PolicySource:
@@ -24,7 +32,7 @@ class PolicySource:
         self.path = path
         self.problem: str | None = None
         self._policy = BUILT_IN
-        self._seen: tuple[int, ...] | None = None
+        self._seen: tuple[int, ...] = ()
 
     def current(self) -> Policy:
         """The policy in force; costs one stat(2) while the file stays the same."""
@@ -34,11 +42,12 @@ class PolicySource:
             self._load()
         return self._policy
 
-    def _signature(self) -> tuple[int, ...] | None:
+    def _signature(self) -> tuple[int, ...]:
+        """What changes when the file does; of one that cannot be looked at, why not."""
         try:
             found = os.lstat(self.path)
-        except OSError:
-            return None
+        except OSError as error:
+            return (error.errno or 0,)
         return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
     def _load(self) -> None:
@@ -62,9 +71,11 @@ def load_policy(path: Path) -> Policy:
     except FileNotFoundError:
         return BUILT_IN
     except OSError as error:
-        raise InvalidError(f"{path} cannot be read: {error.strerror}") from None
+        raise _unreadable(path, error) from None
     try:
         text = _read_checked(path, descriptor)
+    except OSError as error:
+        raise _unreadable(path, error) from None
     finally:
         os.close(descriptor)
     if len(text) > MAX_POLICY:
@@ -75,10 +86,22 @@ def load_policy(path: Path) -> Policy:
 
 
 def _read_checked(path: Path, descriptor: int) -> bytes:
-    found = os.fstat(descriptor)
-    if not stat.S_ISREG(found.st_mode) or found.st_uid not in (os.geteuid(), 0):
-        raise InvalidError(f"{path} is not a file of ours", remedy=f"ls -l {path}")
-    if found.st_mode & 0o022:
-        raise InvalidError(f"{path} can be written by others", remedy=f"chmod go-w {path}")
+    _check(path.parent, os.lstat(path.parent), stat.S_ISDIR, "folder")
+    _check(path, os.fstat(descriptor), stat.S_ISREG, "file")
     with os.fdopen(os.dup(descriptor), "rb") as file:
         return file.read(MAX_POLICY + 1)
+
+
+def _check(path: Path, found: os.stat_result, is_kind: Callable[[int], bool], kind: str) -> None:
+    if not is_kind(found.st_mode) or found.st_uid not in (os.geteuid(), 0):
+        raise InvalidError(f"{path} is not a {kind} of ours", remedy=f"ls -ld {quoted(str(path))}")
+    if found.st_mode & 0o022:
+        raise InvalidError(
+            f"{path} can be written by others", remedy=f"chmod go-w {quoted(str(path))}"
+        )
+
+
+def _unreadable(path: Path, error: OSError) -> InvalidError:
+    return InvalidError(
+        f"{path} cannot be read: {error.strerror}", remedy=f"ls -ld {quoted(str(path))}"
+    )

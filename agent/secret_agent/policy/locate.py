@@ -1,78 +1,166 @@
-"""Where in a policy's text a key stands: tomllib tells what a text means and not where.
+"""Where in a TOML text each key and value stands: tomllib tells what a text means and not where.
 
-It looks at lines, not at TOML: the text has been parsed already, so every header and key is where
-it seems to be, except inside a
-multi-line string, where a wrong line would be told for a right problem.
+The text has been parsed already, so what is scanned here is valid TOML 1.0 and the scanner need not
+refuse anything; it walks all of it once.  Every path that tomllib's tables have gets a place:
+`("rule", 0, "holder", "exe", 1)` is the second item of `exe` in the `holder` of the first rule.
 """
 
 import re
-from dataclasses import dataclass
+import tomllib
+from bisect import bisect_right
+from itertools import count
+from typing import NamedTuple
 
-_HEADER = re.compile(r"\s*\[\[\s*rule\s*\]\]")
-_SUBTABLE = re.compile(r"\s*\[\s*rule\s*\.\s*([A-Za-z_]+)\s*\]")
-_OTHER = re.compile(r"\s*\[")
+Path = tuple[str | int, ...]
+
+_BLANK = re.compile(r"(?:[ \t\r\n]+|#[^\n]*)*")
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
+_SCALAR = re.compile(r"[^,\]}#\n]+")
+_STRING = re.compile(
+    r'"""(?:[^"\\]|\\.|"{1,2}(?!"))*"{3,5}|'
+    r"'''(?:[^']|'{1,2}(?!'))*'{3,5}|"
+    r'"(?:[^"\\]|\\.)*"|'
+    r"'[^']*'",
+    re.DOTALL,
+)
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """A line and a column, from 1."""
 
     line: int
     column: int
 
 
-def locate(text: str, rule: int | None, key: str) -> Place:
-    """The place of a key ("effect", "holder.exe") in the rule of that number, from 0, or outside
-    of all rules.
+class Places:
+    """The places of one text."""
 
-    Where the key itself is not found (it is missing, or inside an inline table that spans lines),
-    its table or its
-    rule's beginning.
-    """
-    table, _, name = key.rpartition(".")
-    best = Place(1, 1)
-    for line, inside, content in _lines(text):
-        number, current = inside
-        if number != rule:
-            continue
-        if _HEADER.match(content):
-            best = Place(line, content.index("[") + 1)
-        found = _find(content, name) if current == table else None
-        if found is None and table and not current:
-            found = _find_inline(content, table, name)
-        if found is not None:
-            return Place(line, found + 1)
-    return best
+    def __init__(self, text: str) -> None:
+        self._starts = [0, *(found.end() for found in re.finditer("\n", text))]
+        self._offsets = _Scanner(text).scan()
+
+    def of(self, path: Path) -> Place:
+        """The place of a path; of one that is not there, that of the table it would be in."""
+        while path and path not in self._offsets:
+            path = path[:-1]
+        offset = self._offsets.get(path, 0)
+        line = bisect_right(self._starts, offset) - 1
+        return Place(line + 1, offset - self._starts[line] + 1)
+
+    @property
+    def paths(self) -> frozenset[Path]:
+        return frozenset(self._offsets)
 
 
-def _lines(text: str) -> "list[tuple[int, tuple[int | None, str], str]]":
-    """(line, (rule, table within it), content) of every line."""
-    rule: int | None = None
-    table = ""
-    count = -1
-    lines = []
-    for line, content in enumerate(text.split("\n"), start=1):
-        subtable = _SUBTABLE.match(content)
-        if _HEADER.match(content):
-            count += 1
-            rule, table = count, ""
-        elif subtable is not None:
-            table = subtable[1]
-        elif _OTHER.match(content) and "=" not in content:
-            rule, table = None, ""
-        lines.append((line, (rule, table), content))
-    return lines
+class _Scanner:
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._at = 0
+        self._offsets: dict[Path, int] = {}
+        self._counts: dict[Path, int] = {}  # tables so far of each array of tables
+
+    def scan(self) -> dict[Path, int]:
+        base: Path = ()
+        self._skip()
+        while self._at < len(self._text):
+            if self._text[self._at] == "[":
+                base = self._header()
+            else:
+                self._pair(base)
+            self._skip()
+        return self._offsets
+
+    def _header(self) -> Path:
+        """`[a.b]` or `[[a.b]]`: the path of the table that follows."""
+        begin = self._at
+        brackets = 2 if self._text.startswith("[[", begin) else 1
+        self._at += brackets
+        parts = self._key()
+        self._at = self._text.index("]", self._at) + brackets
+        path: Path = ()
+        for number, (part, _) in enumerate(parts, start=1):
+            path = (*path, part)
+            self._offsets.setdefault(path, begin)
+            if number == len(parts) and brackets == 2:
+                self._counts[path] = self._counts.get(path, 0) + 1
+            if path in self._counts:
+                path = (*path, self._counts[path] - 1)
+                self._offsets.setdefault(path, begin)
+        return path
+
+    def _pair(self, base: Path) -> None:
+        """`a.b = value`."""
+        path = base
+        for part, offset in self._key():
+            path = (*path, part)
+            self._offsets.setdefault(path, offset)
+        self._at = self._text.index("=", self._at) + 1
+        self._value(path)
+
+    def _key(self) -> list[tuple[str, int]]:
+        """The parts of a dotted key, each with its offset; behind it stands `=` or `]`."""
+        parts = []
+        while True:
+            self._skip()
+            offset = self._at
+            found = _STRING.match(self._text, offset) or _BARE_KEY.match(self._text, offset)
+            assert found is not None, "the text is valid TOML"  # noqa: S101  # tomllib has read it
+            self._at = found.end()
+            parts.append((_unquoted(found[0]), offset))
+            self._skip()
+            if self._text[self._at] != ".":
+                return parts
+            self._at += 1
+
+    def _value(self, path: Path) -> None:
+        self._skip()
+        opening = self._text[self._at]
+        if opening == "[":
+            self._array(path)
+        elif opening == "{":
+            self._inline_table(path)
+        else:
+            kind = _STRING if opening in "\"'" else _SCALAR
+            found = kind.match(self._text, self._at)
+            assert found is not None, "the text is valid TOML"  # noqa: S101  # tomllib has read it
+            self._at = found.end()
+
+    def _array(self, path: Path) -> None:
+        self._at += 1
+        self._skip()
+        numbers = count()
+        while self._text[self._at] != "]":
+            item = (*path, next(numbers))
+            self._offsets[item] = self._at
+            self._value(item)
+            self._comma()
+        self._at += 1
+
+    def _inline_table(self, path: Path) -> None:
+        self._at += 1
+        self._skip()
+        while self._text[self._at] != "}":
+            self._pair(path)
+            self._comma()
+        self._at += 1
+
+    def _comma(self) -> None:
+        self._skip()
+        if self._text[self._at] == ",":
+            self._at += 1
+            self._skip()
+
+    def _skip(self) -> None:
+        """Go past blanks, ends of lines and comments."""
+        found = _BLANK.match(self._text, self._at)
+        assert found is not None, "nothing is a blank too"  # noqa: S101  # of the expression
+        self._at = found.end()
 
 
-def _find(content: str, name: str) -> int | None:
-    found = re.match(rf"""\s*(?P<key>"{re.escape(name)}"|{re.escape(name)})\s*[=.]""", content)
-    return None if found is None else found.start("key")
-
-
-def _find_inline(content: str, table: str, name: str) -> int | None:
-    """The key within `table = { name = … }`, or the table's own key."""
-    begin = _find(content, table)
-    if begin is None:
-        return None
-    found = re.search(rf"""[{{,.]\s*(?P<key>"?{re.escape(name)}"?)\s*=""", content[begin:])
-    return begin if found is None else begin + found.start("key")
+def _unquoted(key: str) -> str:
+    """A key as tomllib has it: an escape in it is rare enough to ask tomllib."""
+    if key[0] not in "\"'":
+        return key
+    if "\\" not in key:
+        return key[1:-1]
+    return next(iter(tomllib.loads(f"{key} = 0")))

@@ -2,26 +2,24 @@
 at once.
 
 What is unknown is an error, never ignored: a misspelt `deny` must not become a rule that says
-nothing.  `confirm` is refused
-by name: this agent has no prompt yet that it could ask by, and a rule that cannot be kept must not
-look as if it were.
+nothing.  `confirm` is refused by name: this agent has no prompt yet that it could ask by, and a
+rule that cannot be kept must not look as if it were.
 """
 
-import os
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from secret_agent.model import Limits
+from secret_agent.policy import values
 from secret_agent.policy.built_in import CONTROL
-from secret_agent.policy.locate import Place, locate
-from secret_agent.policy.rules import ACTIONS, HolderCondition, Policy, Rule
-from secret_agent_client.duration import parse_duration
+from secret_agent.policy.locate import Path, Places
+from secret_agent.policy.rules import HolderCondition, Policy, Rule
 from secret_agent_client.errors import InvalidError
-from secret_agent_client.references import check_glob, check_stage
 
 MAX_RULES = 20_000
+MAX_PROBLEMS = 100  # told; a text with more is not read by anybody to its end
 DEFAULT_TTL_S = 3600  # of a rule that names no ttl: the built-in hour
 RULE_KEYS = ("id", "effect", "secrets", "stages", "actions", "holder", "limits")
 HOLDER_KEYS = ("uid", "exe", "cwd", "tty", "container")
@@ -35,19 +33,19 @@ class Problem:
     line: int
     column: int
     message: str
-    remedy: str | None = None
+    remedy: str | None = None  # the line to write instead, where one can be told
 
     def __str__(self) -> str:
         return f"line {self.line}, column {self.column}: {self.message}"
 
 
 class PolicyError(InvalidError):
-    """A text is not a policy; `problems` says all that is wrong with it."""
+    """A text is not a policy; `problems` says what is wrong with it, in the order of the text."""
 
-    def __init__(self, source: str, problems: list[Problem]) -> None:
+    def __init__(self, source: str, problems: list[Problem], *, count: int | None = None) -> None:
+        more = (len(problems) if count is None else count) - 1
         super().__init__(
-            f"{source} is not a policy: {problems[0]}"
-            + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""),
+            f"{source} is not a policy: {problems[0]}" + (f" (and {more} more)" if more else ""),
             remedy="secret-agent policy check",
         )
         self.problems = problems
@@ -58,44 +56,53 @@ def parse_policy(text: bytes, *, source: str) -> Policy:
     PolicyError.
     """
     try:
-        decoded = text.decode()
+        # As tomllib reads a file: a newline is one character whatever the editor.
+        decoded = text.decode().replace("\r\n", "\n")
         tables = tomllib.loads(decoded)
-    except UnicodeDecodeError:
-        raise PolicyError(source, [Problem(1, 1, "it is not UTF-8")]) from None
+    except UnicodeDecodeError as error:
+        raise PolicyError(source, [_encoding_problem(text, error.start)]) from None
     except tomllib.TOMLDecodeError as error:
         raise PolicyError(source, [_syntax_problem(str(error))]) from None
-    reader = _Reader(decoded)
+    except (ValueError, RecursionError):  # a number of thousands of digits; thousands of brackets
+        problem = Problem(1, 1, "it has a number too long or lists too deep to be read")
+        raise PolicyError(source, [problem]) from None
+    reader = _Reader()
     rules = reader.read(tables)
-    if reader.problems:
-        raise PolicyError(
-            source, sorted(reader.problems, key=lambda each: (each.line, each.column))
-        )
+    if reader.wrong:
+        raise PolicyError(source, reader.problems(decoded), count=len(reader.wrong))
     return Policy((*rules, CONTROL), source)
 
 
-class _Refused(Exception):  # noqa: N818  # not an error of the program: one of the text
-    """A value does not fit its key."""
-
-
 class _Reader:
-    """Reads all it can and keeps what is wrong."""
+    """Reads all it can and keeps what is wrong: where in the tables, what, and the mend."""
 
-    def __init__(self, text: str) -> None:
-        self._text = text
-        self.problems: list[Problem] = []
+    def __init__(self) -> None:
+        self.wrong: list[tuple[Path, str, str | None]] = []
+
+    def problems(self, text: str) -> list[Problem]:
+        """The first problems, with their places."""
+        places = Places(text)
+        told = [(places.of(path), message, remedy) for path, message, remedy in self.wrong]
+        told.sort(key=lambda each: each[0])
+        return [
+            Problem(place.line, place.column, message, remedy)
+            for place, message, remedy in told[:MAX_PROBLEMS]
+        ]
 
     def read(self, tables: dict[str, Any]) -> list[Rule]:
+        if not tables:
+            return []  # an empty file allows nothing, as it says
         for key in tables:
             if key not in ("version", "rule"):
-                self._wrong(None, key, f"there is no {key} in a policy; there are version and rule")
-        if tables.get("version") != 1:
-            self._wrong(None, "version", "version = 1 is wanted")
+                self._wrong((key,), f"there is no {key!a} in a policy; there are version and rule")
+        if type(tables.get("version")) is not int or tables["version"] != 1:
+            self._wrong(("version",), "version = 1 is wanted", remedy="version = 1")
         rules = tables.get("rule", [])
         if not isinstance(rules, list) or not all(isinstance(rule, dict) for rule in rules):
-            self._wrong(None, "rule", "rules are written [[rule]]")
+            self._wrong(("rule",), "rules are written [[rule]]", remedy="[[rule]]")
             return []
         if len(rules) > MAX_RULES:
-            self._wrong(None, "rule", f"there are {len(rules)} rules; the most is {MAX_RULES}")
+            self._wrong(("rule",), f"there are {len(rules)} rules; the most is {MAX_RULES}")
             return []
         read = [self._rule(number, table) for number, table in enumerate(rules)]
         self._check_ids(rules)
@@ -105,93 +112,104 @@ class _Reader:
         seen: set[str] = {CONTROL.id}
         for number, table in enumerate(rules):
             name = table.get("id")
-            if isinstance(name, str) and name.casefold() in seen:
-                self._wrong(number, "id", f"two rules have the id {name!a}")
-            seen.add(str(name).casefold())
+            if isinstance(name, str) and name in seen:
+                self._wrong(("rule", number, "id"), f"two rules have the id {name!a}")
+            seen.add(str(name))
 
     def _rule(self, number: int, table: dict[str, Any]) -> Rule | None:
-        before = len(self.problems)
-        self._known(number, table, RULE_KEYS, "")
-        effect = self._take(number, table, "effect", _effect, required=True)
-        holder = self._holder(number, table.get("holder"), effect)
+        at: Path = ("rule", number)
+        before = len(self.wrong)
+        self._check_keys(at, table, RULE_KEYS)
+        effect = self._take(at, table, "effect", values.effect, required=True)
         rule = Rule(
-            id=self._take(number, table, "id", _id, required=True) or "",
+            id=self._take(at, table, "id", values.id_, required=True) or "",
             effect=effect or "deny",
-            secrets=self._take(number, table, "secrets", _globs) or (),
-            stages=self._take(number, table, "stages", _stages) or (),
-            actions=self._take(number, table, "actions", _actions) or (),
-            holder=holder,
-            limits=self._limits(number, table.get("limits")),
+            secrets=self._take(at, table, "secrets", values.globs) or (),
+            stages=self._take(at, table, "stages", values.stages) or (),
+            actions=self._take(at, table, "actions", values.actions) or (),
+            holder=self._holder((*at, "holder"), table.get("holder"), effect),
+            limits=self._limits((*at, "limits"), table.get("limits"), effect),
         )
-        return rule if len(self.problems) == before else None
+        if effect == "allow" and len(self.wrong) == before and not (rule.secrets or rule.actions):
+            # Forgotten, it would be the widest rule there is.
+            self._wrong(at, "an allow names its secrets or its actions", remedy='secrets = ["**"]')
+        return rule if len(self.wrong) == before else None
 
-    def _holder(self, number: int, table: Any, effect: str | None) -> HolderCondition:
+    def _holder(self, at: Path, table: Any, effect: str | None) -> HolderCondition:
         # A deny without a holder is about everybody; an allow, about the user's own processes.
         anybody = effect == "deny"
         plain = HolderCondition(uids=() if anybody else None, container=None if anybody else False)
-        if not self._is_table(number, "holder", table, HOLDER_KEYS):
+        if not self._is_table(at, table, HOLDER_KEYS):
             return plain
-        take = self._take
-        uids = take(number, table, "uid", _uids, prefix="holder.")
-        container = take(number, table, "container", _flag, prefix="holder.")
+        uids = self._take(at, table, "uid", values.uids)
+        container = self._take(at, table, "container", values.flag)
         return HolderCondition(
             uids=plain.uids if "uid" not in table else uids,
-            exe=take(number, table, "exe", _paths, prefix="holder."),
-            cwd=take(number, table, "cwd", _paths, prefix="holder."),
-            tty=take(number, table, "tty", _flag, prefix="holder."),
+            exe=self._take(at, table, "exe", values.paths),
+            cwd=self._take(at, table, "cwd", values.paths),
+            tty=self._take(at, table, "tty", values.flag),
             container=plain.container if container is None else container,
         )
 
-    def _limits(self, number: int, table: Any) -> Limits:
-        if not self._is_table(number, "limits", table, LIMIT_KEYS):
+    def _limits(self, at: Path, table: Any, effect: str | None) -> Limits:
+        if not self._is_table(at, table, LIMIT_KEYS):
             return Limits(ttl_s=DEFAULT_TTL_S)
+        if effect == "deny":
+            self._wrong(at, "a deny grants nothing that limits could bound")
         return Limits(
-            ttl_s=self._take(number, table, "ttl", _ttl, prefix="limits.") or DEFAULT_TTL_S,
-            uses=self._take(number, table, "uses", _count, prefix="limits."),
-            reason=self._take(number, table, "reason", _flag, prefix="limits.") or False,
+            ttl_s=self._take(at, table, "ttl", values.ttl) or DEFAULT_TTL_S,
+            uses=self._take(at, table, "uses", values.count),
+            reason=self._take(at, table, "reason", values.flag) or False,
         )
 
-    def _is_table(self, number: int, key: str, table: Any, known: tuple[str, ...]) -> bool:
+    def _is_table(self, at: Path, table: Any, known: tuple[str, ...]) -> bool:
         if table is None:
             return False
         if not isinstance(table, dict):
-            self._wrong(number, key, f"{key} is a table, {{ … }}")
+            self._wrong(at, f"{at[-1]} is a table, {{ … }}")
             return False
-        self._known(number, table, known, key + ".")
+        self._check_keys(at, table, known)
         return True
 
-    def _known(
-        self, number: int, table: dict[str, Any], known: tuple[str, ...], prefix: str
-    ) -> None:
+    def _check_keys(self, at: Path, table: dict[str, Any], known: tuple[str, ...]) -> None:
         for key in table:
             if key not in known:
-                self._wrong(
-                    number, prefix + key, f"there is no {key!a} here; there are {', '.join(known)}"
-                )
+                told = f"there is no {key!a} here; there are {', '.join(known)}"
+                self._wrong((*at, key), told)
 
     def _take(
         self,
-        number: int,
+        at: Path,
         table: dict[str, Any],
         key: str,
         read: Callable[[Any], Any],
         *,
         required: bool = False,
-        prefix: str = "",
     ) -> Any:
+        """What the key's value means, or None where it is missing or wrong."""
         if key not in table:
             if required:
-                self._wrong(number, prefix + key, f"the rule has no {key}")
+                self._wrong(at, f"the rule has no {key}")
             return None
+        named = ".".join(str(part) for part in (*at[2:], key))
         try:
             return read(table[key])
-        except (_Refused, InvalidError) as error:
-            self._wrong(number, prefix + key, f"{prefix}{key}: {error}")
-            return None
+        except values.Refused as error:
+            item = () if error.item is None else (error.item,)
+            self._wrong((*at, key, *item), f"{named}: {error}", remedy=error.remedy)
+        except InvalidError as error:
+            self._wrong((*at, key), f"{named}: {error}", remedy=None)
+        return None
 
-    def _wrong(self, rule: int | None, key: str, message: str) -> None:
-        place: Place = locate(self._text, rule, key)
-        self.problems.append(Problem(place.line, place.column, message))
+    def _wrong(self, path: Path, message: str, *, remedy: str | None = None) -> None:
+        self.wrong.append((path, message, remedy))
+
+
+def _encoding_problem(text: bytes, offset: int) -> Problem:
+    line = text.count(b"\n", 0, offset)
+    begin = text.rfind(b"\n", 0, offset) + 1
+    column = len(text[begin:offset].decode("utf-8", "replace"))
+    return Problem(line + 1, column + 1, "it is not UTF-8")
 
 
 def _syntax_problem(message: str) -> Problem:
@@ -201,91 +219,3 @@ def _syntax_problem(message: str) -> Problem:
     if what and len(numbers) == 2 and all(number.isdigit() for number in numbers):
         return Problem(int(numbers[0]), int(numbers[1]), what)
     return Problem(1, 1, message)
-
-
-def _effect(value: Any) -> str:
-    if value == "confirm":
-        raise _Refused(
-            "confirm needs a prompt, which this agent does not have yet: use allow or deny"
-        )
-    if value not in ("allow", "deny"):
-        raise _Refused("it is allow or deny")
-    return str(value)
-
-
-def _id(value: Any) -> str:
-    return check_stage(_text(value))
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise _Refused("a string is wanted")
-    return value
-
-
-def _list(value: Any, read: Callable[[Any], Any]) -> tuple[Any, ...]:
-    if not isinstance(value, list) or not value:
-        raise _Refused("a list of at least one is wanted")
-    return tuple(read(each) for each in value)
-
-
-def _globs(value: Any) -> tuple[str, ...]:
-    return _list(value, lambda each: check_glob(_text(each)))
-
-
-def _stages(value: Any) -> tuple[str, ...]:
-    return _list(value, lambda each: each if each == "" else check_stage(_text(each)))
-
-
-def _actions(value: Any) -> tuple[str, ...]:
-    def read(each: Any) -> str:
-        if each not in ACTIONS:
-            raise _Refused(f"an action is one of {', '.join(ACTIONS)}")
-        return str(each)
-
-    return _list(value, read)
-
-
-def _uids(value: Any) -> tuple[int, ...] | None:
-    """None: the agent's own."""
-    if value == "self":
-        return None
-    if not isinstance(value, list):
-        value = [value]
-
-    def read(each: Any) -> int:
-        if each == "self":
-            return os.geteuid()
-        if type(each) is not int or not 0 <= each < 2**32:
-            raise _Refused('a uid is "self" or a number')
-        return each
-
-    return _list(value, read)
-
-
-def _paths(value: Any) -> tuple[str, ...]:
-    def read(each: Any) -> str:
-        path = os.path.expanduser(_text(each))  # noqa: PTH111  # a glob, which Path would normalise
-        if not path.startswith("/") or any(part in (".", "..") for part in path.split("/")):
-            raise _Refused("a path glob begins with / or ~ and has no . or .. in it")
-        return path
-
-    return _list(value, read)
-
-
-def _flag(value: Any) -> bool:
-    if type(value) is not bool:
-        raise _Refused("true or false is wanted")
-    return value
-
-
-def _count(value: Any) -> int:
-    if type(value) is not int or not 1 <= value <= 10**9:
-        raise _Refused("a whole number from 1 is wanted")
-    return value
-
-
-def _ttl(value: Any) -> int:
-    if type(value) is not str and type(value) is not int:
-        raise _Refused('a duration is wanted, such as "15m"')
-    return parse_duration(str(value))

@@ -45,7 +45,7 @@ class Table:
         self._session: dict[Action, Bucket] = {action: Bucket() for action in ACTIONS}
         entries = [_entry(rule, policy.digest) for rule in policy.rules]
         for entry in sorted(entries, key=lambda each: rank(each.rule)):
-            for key in _keys(entry.rule):
+            for key in _keys(entry.rule) if _may_be_about_secrets(entry.rule) else ():
                 _file(self._named.setdefault(key, Bucket()), entry)
             for action in set(ACTIONS) - ON_SECRETS:
                 if _may_be_about_session(entry.rule, action):
@@ -110,6 +110,10 @@ def _beginnings(name: str) -> Iterator[str]:
         at = name.find("/", at + 1)
     if name:
         yield name
+
+
+def _may_be_about_secrets(rule: Rule) -> bool:
+    return not rule.actions or not ON_SECRETS.isdisjoint(rule.actions)
 
 
 def _may_be_about_session(rule: Rule, action: Action) -> bool:
