@@ -1,4 +1,4 @@
-"""The short path of `secret-agent get REF`, where most processes of ours begin and end.
+"""The short path of `get REF` and `status --json`, where most processes of ours begin and end.
 
 Rules that hold here:
 
@@ -25,9 +25,8 @@ from secret_agent_client.paths import find_socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NoReturn
-
-    from secret_agent_client.exchange import Exchange
+    from collections.abc import Callable
+    from typing import Any, NoReturn
 
 DIAL_S = 5.0  # seconds to be let in; connection.py's
 ANSWER_S = 30.0  # seconds for the answer; connection.py's
@@ -47,31 +46,32 @@ HELLO = bytes.fromhex(
 def run() -> "NoReturn":
     """Run the command line of this process and end it."""
     argv, ended = sys.argv[1:], None
-    if len(argv) == 2 and argv[0] == "get":
-        ended = get(argv[1])
+    if len(argv) == 2 and sys.platform == "linux":
+        if argv[0] == "get" and argv[1][:1] not in ("", "-"):
+            ended = _short(_value, argv[1])
+        elif argv == ["status", "--json"]:
+            ended = _short(_status, "")
     from secret_agent_client.cli.main import run_main
 
     run_main(argv, ended)
 
 
-def get(text: str) -> SecretAgentError | None:
-    """Print the value and end the process; or return, having printed nothing.
+def _short(work: "Callable[[socket, str], bytes]", text: str) -> SecretAgentError | None:
+    """Print what the work returns and end the process; or return, having printed nothing.
 
     What is returned is the error that it ended with, or None where the long way is to be gone.
     """
-    if text[:1] in ("", "-") or sys.platform != "linux":
-        return None
     try:
         sock = _dial()
     except (SecretAgentError, OSError, Unusual):
         return None  # the long way finds it too, after it has looked at the reference
     try:
-        value = _value(sock, text)
+        output = work(sock, text)
     except (LockedError, OSError, Unusual):
         return None
     except SecretAgentError as error:
         return error
-    return _print_and_end(value)
+    return _print_and_end(output)
 
 
 class Unusual(Exception):  # noqa: N818  # no error: it is left to the long way
@@ -90,46 +90,60 @@ def _dial() -> socket:
 
 
 def _value(sock: socket, text: str) -> bytes:
+    """The value of a reference; with a newline for a terminal."""
     sock.sendall(HELLO)
-    from secret_agent_client.exchange import Exchange
     from secret_agent_client.references import parse_reference
 
-    exchange = Exchange(client=CLIENT)
-    exchange.hello()
     reference = parse_reference(text)
     body = {"name": reference.name, "binding": "shell", "channel": "stdout"}
     for key in ("field", "version", "stage"):
         if (known := getattr(reference, key)) is not None:
             body[key] = known
-    request_id, data = exchange.request("get", body)
+    fields: dict[str, bytes] = _ask(sock, "get", body)["fields"]
+    (value,) = fields.values()
+    return value + b"\n" if os.isatty(1) else value
+
+
+def _status(sock: socket, _text: str) -> bytes:
+    """The status as a JSON document."""
+    sock.sendall(HELLO)
+    from secret_agent_client.fast_status import document
+
+    return (document(_ask(sock, "status", {})) + "\n").encode()
+
+
+def _ask(sock: socket, verb: str, body: "dict[str, Any]") -> "dict[str, Any]":
+    """The `ok` map.  Raises the error that the agent answers with."""
+    from secret_agent_client.exchange import Exchange
+
+    exchange = Exchange(client=CLIENT)
+    exchange.hello()
+    request_id, data = exchange.request(verb, body)
     sock.sendall(data)
-    (value,) = _answer(sock, exchange, request_id).values()
-    return value
-
-
-def _answer(sock: socket, exchange: "Exchange", request_id: int) -> "dict[str, bytes]":
-    """The fields of the reply.  Raises the error that it is."""
     until = time.monotonic() + ANSWER_S
     while (answer := exchange.take(request_id)) is None:
         sock.settimeout(max(0.001, until - time.monotonic()))
-        try:
-            data = sock.recv(CHUNK)
-        except TimeoutError:
-            from secret_agent_client.dial import server_credentials, too_late
-
-            raise too_late(server_credentials(sock)[0], "answer", ANSWER_S) from None
-        if not data:
-            raise Unusual
-        exchange.feed(data)
+        exchange.feed(_received(sock))
     if isinstance(answer, SecretAgentError):
         raise answer
-    fields: dict[str, bytes] = answer["fields"]
-    return fields
+    return answer
 
 
-def _print_and_end(value: bytes) -> SecretAgentError:
+def _received(sock: socket) -> bytes:
+    try:
+        data = sock.recv(CHUNK)
+    except TimeoutError:
+        from secret_agent_client.dial import server_credentials, too_late
+
+        raise too_late(server_credentials(sock)[0], "answer", ANSWER_S) from None
+    if not data:
+        raise Unusual
+    return data
+
+
+def _print_and_end(output: bytes) -> SecretAgentError:
     """Write the value and end without Python's own end, which takes as long as all of this."""
-    view = memoryview(value + b"\n" if os.isatty(1) else value)
+    view = memoryview(output)
     try:
         while view:
             view = view[os.write(1, view) :]
@@ -137,5 +151,5 @@ def _print_and_end(value: bytes) -> SecretAgentError:
         os._exit(PIPE_CLOSED)
     except OSError as error:
         why = os.strerror(error.errno or 0).lower()
-        return InternalError(f"the value cannot be written to stdout: {why}")
+        return InternalError(f"stdout cannot be written: {why}")
     os._exit(0)

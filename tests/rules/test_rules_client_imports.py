@@ -23,6 +23,12 @@ ALLOWED = {
     "secret_agent_client.wire",
 }
 
+# `status --json` needs no reference, and the escapes of JSON.
+ALLOWED_FOR_STATUS = ALLOWED - {"secret_agent_client.references"} | {
+    "_json",
+    "secret_agent_client.fast_status",
+}
+
 # Before anything was sent: only these are paid one after the other with the agent's own work.
 BEFORE_DIALLING = {
     "_socket",
@@ -59,6 +65,12 @@ def loaded(program: str, folder: Path) -> set[str]:
 def test_get_imports_what_is_listed_and_nothing_else() -> None:
     with short_folder() as folder, FakeAgent(folder / "agent.sock", {"get": got(password=b"v")}):
         assert loaded(SPY + "run()", folder) == ALLOWED
+
+
+def test_status_imports_what_is_listed_and_nothing_else() -> None:
+    program = SPY.replace('"get", "a/b#password?version=3&stage=test"', '"status", "--json"')
+    with short_folder() as folder, FakeAgent(folder / "agent.sock", {"status": {"x": 1}}):
+        assert loaded(program + "run()", folder) == ALLOWED_FOR_STATUS
 
 
 def test_before_it_has_dialled_it_has_imported_less() -> None:

@@ -1,5 +1,6 @@
 """The short path of `get`: what it prints, what it leaves to the long way, what it never does."""
 
+import json
 import os
 import pty
 import subprocess
@@ -8,19 +9,26 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from secret_agent_client.errors import LockedError, NotFoundError
+from secret_agent_client.errors import LockedError, NotFoundError, UnavailableError
 from secret_agent_client.exchange import Exchange
 from secret_agent_client.fast import CLIENT, HELLO
+from secret_agent_client.fast_status import document
 from support.agent import SOURCES
-from support.fake_agent import Answer, FakeAgent, got
+from support.fake_agent import Answer, Body, FakeAgent, got
 
 VALUE = bytes(range(256))
 
 
 def get(*words: str, stdout: int = subprocess.PIPE) -> "subprocess.CompletedProcess[bytes]":
+    return run("get", *words, stdout=stdout)
+
+
+def run(*words: str, stdout: int = subprocess.PIPE) -> "subprocess.CompletedProcess[bytes]":
     return subprocess.run(
-        [sys.executable, "-m", "secret_agent_client", "get", *words],
+        [sys.executable, "-m", "secret_agent_client", *words],
         stdin=subprocess.DEVNULL,
         stdout=stdout,
         stderr=subprocess.PIPE,
@@ -114,9 +122,50 @@ def test_a_full_disk_is_said(socket_path: Path) -> None:
     with FakeAgent(socket_path, {"get": got(password=b"v")}), Path("/dev/full").open("wb") as full:
         done = get("a/b", stdout=full.fileno())
     assert done.returncode == 1
-    assert done.stderr == (
-        b"secret-agent: the value cannot be written to stdout: no space left on device\n"
+    assert done.stderr == b"secret-agent: stdout cannot be written: no space left on device\n"
+
+
+STATUS: Body = {
+    "version": "0.1.0",
+    "pid": 7,
+    "unlocked_at": None,
+    "store": {"path": '/ü/"\\x\x1b', "secrets": 0},
+    "providers": [{"name": "store", "mounts": ["**"], "empty": [], "none": {}}],
+    "ok": True,
+    "bad": False,
+}
+
+
+def test_a_status_is_the_document_of_the_long_way(socket_path: Path) -> None:
+    with FakeAgent(socket_path, {"status": STATUS}):
+        short = run("status", "--json")
+        long = run("--json", "status")
+    assert (short.returncode, short.stderr) == (0, b"")
+    assert short.stdout == long.stdout
+    assert json.loads(short.stdout) == STATUS
+
+
+def test_a_status_that_fails_is_a_document_too(socket_path: Path) -> None:
+    with FakeAgent(socket_path, {"status": UnavailableError("broken")}) as agent:
+        done = run("status", "--json")
+    assert done.returncode == 7
+    assert json.loads(done.stdout)["error"]["message"] == "broken"
+    assert agent.verbs().count("status") == 1
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers(-(2**63), 2**64) | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
     )
+)
+def test_the_short_json_is_that_of_the_standard_library(value: object) -> None:
+    assert document(value) == json.dumps(value, indent=2)
+
+
+def test_what_a_status_never_holds_is_a_bug() -> None:
+    with pytest.raises(TypeError, match="bytes is not in a status"):
+        document({"x": b"canary"})
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&-", "<&- >&- 2>&-"])
