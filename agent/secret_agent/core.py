@@ -313,11 +313,12 @@ class Agent:
             await trio.sleep(PROMPT_FILE_S)
 
     def _prompt_line(self) -> str:
+        """State, when the session ends, when the next lease does (Unix seconds or 0), our pid."""
         if self.session.state != "unlocked":
-            return "locked 0 0"
+            return f"locked 0 0 {os.getpid()}"
         lock, lease = self.session.next_deadline(), self.book.table.next_expiry()
         times = [0 if at is None else int(self.clock.wall_of(at)) for at in (lock, lease)]
-        return f"unlocked {times[0]} {times[1]}"
+        return f"unlocked {times[0]} {times[1]} {os.getpid()}"
 
 
 def _trouble(action: str, error: SecretAgentError) -> dict[str, Any]:
