@@ -1,9 +1,10 @@
 """Make values: `KIND:LENGTH`, from the operating system's generator, never with less than 96 bits.
 
-alnum:32    letters and digits         password:24   letters, digits and -_.!~ (safe in a shell
-word and in a URL's userinfo)
-hex:32      LENGTH bytes as hex        base64:32     LENGTH bytes as base64        bytes:32
-LENGTH raw bytes
+alnum:32      letters and digits
+password:24   letters, digits and -_.!~, safe in a shell word and in a URL's userinfo
+hex:32        32 bytes, as 64 digits
+base64:32     32 bytes, as 44 characters
+bytes:32      32 bytes as they are
 """
 
 import base64

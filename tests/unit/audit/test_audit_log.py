@@ -1,4 +1,4 @@
-"""What is answered is on disk and in the chain; the chain runs through full files and pruned ones."""
+"""What is answered is on disk and in the chain, which runs through full files and pruned ones."""
 
 import os
 from pathlib import Path

@@ -53,6 +53,44 @@ def test_a_url_is_derived_once_its_parts_are_there_and_quoted() -> None:
     assert kind.derive("url", stored) == b"postgresql://ada:p%40ss%2Fw%3Ard@db:5432/pay"
 
 
+def test_a_url_has_the_usual_port_where_none_is_given() -> None:
+    kind = get_type("postgres-login")
+    stored = {"username": b"a", "password": b"p", "host": b"db", "database": b"a b"}
+    assert kind.derivable(stored) == ("url",)
+    assert kind.derive("url", stored) == b"postgresql://a:p@db:5432/a%20b"
+
+
+@pytest.mark.parametrize(
+    "host", [b"db", b"db-1.example.org", b"10.0.0.1", b"[::1]", b"%2Frun%2Fpostgresql"]
+)
+def test_a_host_is_a_name_an_address_or_a_quoted_folder(host: bytes) -> None:
+    get_type("postgres-login").check({"username": b"u", "host": host})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("host", b""),
+        ("host", b"evil.example/@db"),
+        ("host", b"db\nx"),
+        ("host", b"db:1"),
+        ("host", b"db?host=evil.example"),
+        ("host", b"-db"),
+        ("port", b"5432/x"),
+        ("port", b"\xd9\xa3"),
+        ("port", b"123456"),
+    ],
+)
+def test_what_stands_unquoted_in_a_url_cannot_lead_it_elsewhere(name: str, value: bytes) -> None:
+    kind = get_type("postgres-login")
+    with pytest.raises(InvalidError, match=f"the field {name} of type postgres-login") as caught:
+        kind.check({"username": b"u", name: value})
+    assert not value or value.decode("utf-8", "replace") not in str(caught.value)
+    stored = {"username": b"u", "password": b"p", "host": b"h", "database": b"d", name: value}
+    with pytest.raises(InvalidError, match=name):
+        kind.derive("url", stored)
+
+
 def test_each_type_has_a_primary_field_and_a_way_to_make_it() -> None:
     for kind in TYPES.values():
         assert kind.primary
