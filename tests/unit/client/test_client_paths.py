@@ -48,8 +48,9 @@ XDG = {
 def test_the_places_are_those_of_platformdirs(
     environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_RUNTIME_DIR"):
-        monkeypatch.delenv(name, raising=False)
+    for name in ("CONFIG_HOME", "DATA_HOME", "STATE_HOME", "RUNTIME_DIR"):
+        monkeypatch.delenv(f"XDG_{name}", raising=False)
+    monkeypatch.delenv("SECRET_AGENT_HOME", raising=False)
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
     paths = default_paths(os.environ)
