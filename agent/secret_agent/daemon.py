@@ -175,7 +175,7 @@ async def _run(
     nursery.start_soon(listening.serve_control, listener)
     nursery.start_soon(agent.run_timers)
     nursery.start_soon(agent.run_prompt_file)
-    nursery.start_soon(_stop_on_signal, agent)
+    await nursery.start(_stop_on_signal, agent)  # before anybody is told that we are there
     if options.owner_pid is not None:
         agent.watcher.watch(_key_of(options.owner_pid), lambda _process: agent.stop())
     ready.ok()
@@ -190,8 +190,11 @@ def _key_of(pid: int) -> ProcessKey:
     return ProcessKey(pid, parse_stat(text).start_time)
 
 
-async def _stop_on_signal(agent: Agent) -> None:
+async def _stop_on_signal(
+    agent: Agent, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        task_status.started()
         async for number in signals:
             if number != signal.SIGHUP:
                 agent.stop()
