@@ -116,9 +116,7 @@ def entered(person: Person, shell: Shell, agent: Agent) -> Iterator[Terminal]:
     """
     person.trust_project()
     direnv = person.use_direnv("use secret-agent --values\n")
-    install = f'eval "$({direnv} hook {shell.name})"'
-    if shell.name == "fish":
-        install = f"{direnv} hook fish | source"
+    install = _install(direnv, shell)
     environment = shell.start_up(person.folder, f"{install}\n{hook(shell)}\n")
     need(shell.program)
     with Terminal(
@@ -127,6 +125,12 @@ def entered(person: Person, shell: Shell, agent: Agent) -> Iterator[Terminal]:
         terminal.run(f"cd {person.project}")
         assert terminal.run('test -n "$DB_PASSWORD" && echo loaded') == "loaded"
         yield terminal
+
+
+def _install(direnv: str, shell: Shell) -> str:
+    if shell.name == "fish":
+        return f"{direnv} hook fish | source"
+    return f'eval "$({direnv} hook {shell.name})"'
 
 
 LOADED = 'test -n "$DB_PASSWORD" && echo loaded || echo unloaded'
@@ -176,3 +180,23 @@ def test_a_changed_manifest_is_noticed_and_refused(
     os.utime(manifest, (known.st_atime, known.st_mtime + 10))
     entered.run("true")
     assert entered.run(LOADED) == "unloaded"
+
+
+@by_name(PROMPTING)
+def test_without_our_hook_the_leases_are_still_those_of_the_shell(
+    person: Person, agent: Agent, shell: Shell
+) -> None:
+    person.trust_project()
+    direnv = person.use_direnv("use secret-agent --values\n")
+    environment = shell.start_up(person.folder, _install(direnv, shell) + "\n")
+    argv = shell.argv(person.folder)
+    with (
+        following(agent) as trail,
+        Terminal(argv, env=person.environment(**environment), cwd=person.project) as terminal,
+    ):
+        terminal.run("true")
+        assert terminal.run(LOADED) == "loaded"
+        (lease,) = agent.call("leases", {})["leases"]
+        assert lease["bound_pid"] == terminal.pid
+        terminal.process.kill()
+        trail.wait_for(event="lease", action="end", because="shell-gone")
