@@ -177,7 +177,8 @@ def test_9_with_more_connections_than_may_be_the_users_command_is_answered(
         assert unlocked.cli("status").returncode == 0
         got = unlocked.cli("get", "nine/a")
         assert (got.returncode, got.stdout) == (0, value)
-        assert len(list(Path(f"/proc/{unlocked.pid}/fd").iterdir())) < 5 * PER_UID
+        if os.geteuid() == 0:  # nobody else may look into the agent
+            assert len(list(Path(f"/proc/{unlocked.pid}/fd").iterdir())) < 5 * PER_UID
 
 
 @pytest.mark.slow
