@@ -72,9 +72,10 @@ class FakeAgent:
             "id": f"l-{self.count}",
             "ttl_s": self.spec.get("ttl_s", 3600),
             "renewable": self.spec.get("renewable", False),
+            "uses_left": None,
         }
         value = self.values[name].encode("utf-8", "surrogateescape")
-        return {"fields": {"value": value}, "lease": lease}
+        return {"version": 1, "fields": {"value": value}, "lease": lease}
 
     def next_event(self, timeout_s: float) -> dict[str, Any] | None:
         while self.test is not None and select.select([self.test], [], [], timeout_s)[0]:
