@@ -33,30 +33,31 @@ class Terms:
 
 @dataclass(slots=True)
 class Fetched:
-    """Values by the environment's name, and leases by the secret's, as they came."""
+    """Values by the environment's name, and each lease with what would ask for it again."""
 
     values: dict[str, bytes] = field(default_factory=dict, repr=False)
-    leases: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
+    leases: list[tuple[Mapping[str, Any], dict[str, Any]]] = field(default_factory=list)
 
     def hold(self, leases: Leases, now: float) -> None:
         """From now on these are the leases of the run."""
-        for secret, lease in self.leases:
-            leases.hold(secret, lease, now)
+        for lease, again in self.leases:
+            leases.hold(again["name"], lease, now, again=again)
 
 
 def fetch(ask: Ask, plan: Plan, terms: Terms) -> Fetched:
     """Every value that the plan wants.  Raises what stood in the way, having kept nothing."""
     wanted_by = _grouped(plan.wanted)
-    replies = ask([("get", _body(*asked, terms)) for asked in wanted_by])
+    bodies = [_body(*asked, terms) for asked in wanted_by]
+    replies = ask([("get", body) for body in bodies])
     fetched = Fetched()
     failed: list[tuple[Wanted, SecretAgentError]] = []
-    for group, reply in zip(wanted_by.values(), replies, strict=True):
+    for group, body, reply in zip(wanted_by.values(), bodies, replies, strict=True):
         if isinstance(reply, SecretAgentError):
             failed += [(wanted, reply) for wanted in group if not _may_lack(wanted, reply)]
             continue
         (value,) = reply["fields"].values()
         fetched.values |= {wanted.name: value for wanted in group}
-        fetched.leases.append((group[0].reference.name, reply["lease"]))
+        fetched.leases.append((reply["lease"], {**body, "version": reply["version"]}))
     if failed:
         _give_back(ask, fetched)
         raise _failure(failed)
@@ -128,7 +129,7 @@ def _may_lack(wanted: Wanted, error: SecretAgentError) -> bool:
 
 
 def _give_back(ask: Ask, fetched: Fetched) -> None:
-    ids = [lease["id"] for _, lease in fetched.leases]
+    ids = [lease["id"] for lease, _ in fetched.leases]
     ask([("release", {"leases": ids[at : at + 256]}) for at in range(0, len(ids), 256)])
 
 

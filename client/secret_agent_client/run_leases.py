@@ -1,6 +1,7 @@
 """The leases that a run holds: renewed while its child lives, given back at its end.
 
-    renewed    at two thirds of their term, while the agent still prolongs them
+    renewed    at two thirds of their term; at the rule's maximum the very same version is asked for
+               again, which is a new decision and, where it is yes, a new term
     lost       when the agent says that one ended, that it stops, or when it is gone: each is a Loss
     given back at the end, so that they do not outlive the command
 
@@ -51,6 +52,7 @@ class _Held:
     term_s: float
     expires: float
     renew_at: float | None
+    again: dict[str, Any] | None  # the `get` that asks for the same version once more
 
 
 def boot_time() -> float:
@@ -78,11 +80,21 @@ class Leases:
         """A connection on which a deadline passed is closed, which no poll would tell."""
         return self._agent is not None and self._agent.fileno() < 0
 
-    def hold(self, secret: str, lease: Mapping[str, Any], now: float) -> None:
-        """Keep the lease that a `get` came with."""
+    def hold(
+        self,
+        secret: str,
+        lease: Mapping[str, Any],
+        now: float,
+        *,
+        again: dict[str, Any] | None = None,
+    ) -> None:
+        """Keep the lease that a `get` came with; `again` would ask for it once more."""
         term_s = float(lease["ttl_s"])
-        renew_at = now + term_s * RENEW_AT if lease["renewable"] else None
-        self._held[lease["id"]] = _Held(secret, term_s, now + term_s, renew_at)
+        if lease.get("uses_left") is not None:
+            again = None  # asking again would take a use, and not prolong
+        renewable = lease["renewable"] or again is not None
+        renew_at = now + term_s * RENEW_AT if renewable else None
+        self._held[lease["id"]] = _Held(secret, term_s, now + term_s, renew_at, again)
 
     @property
     def deadline(self) -> float | None:
@@ -154,7 +166,7 @@ class Leases:
         return [Loss(None, why)] if had else []
 
     def _renew_due(self, now: float) -> None:
-        for lease_id, held in self._held.items():
+        for lease_id, held in list(self._held.items()):
             if self._agent is not None and held.renew_at is not None and now >= held.renew_at:
                 self._renew(self._agent, lease_id, held, now)
 
@@ -172,6 +184,23 @@ class Leases:
             # The agent tells whole seconds: less is no prolongation, unless the term is short.
             is_longer = held.expires > before + min(1.0, held.term_s / 10)
             held.renew_at = now + left_s * RENEW_AT if is_longer else None
+            if not is_longer and held.again is not None:
+                self._ask_again(agent, lease_id, held, held.again, now)
+
+    def _ask_again(
+        self, agent: Agent, lease_id: str, held: _Held, again: dict[str, Any], now: float
+    ) -> None:
+        """Have it decided anew; a no is heard of when the term ends, like any other end."""
+        try:
+            lease = agent.call("get", again, deadline_s=ANSWER_S)["lease"]
+        except SecretAgentError:
+            return
+        if lease["id"] != lease_id:
+            del self._held[lease_id]
+        before = held.expires
+        self.hold(held.secret, lease, now, again=again)
+        if now + float(lease["ttl_s"]) <= before + 1.0:
+            self._held[lease["id"]].renew_at = None  # it is no longer than it was: do not insist
 
     def _overdue(self, now: float) -> list[Loss]:
         late = [key for key, held in self._held.items() if now > held.expires + OVERDUE_S]

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from secret_agent_client.errors import (
+    DeniedError,
     ExpiredError,
     NoAgentError,
     SecretAgentError,
@@ -19,7 +20,7 @@ class Agent:
 
     def __init__(self) -> None:
         self.events: deque[dict[str, Any] | SecretAgentError] = deque()
-        self.renewals: deque[float | SecretAgentError] = deque()
+        self.renewals: deque[float | dict[str, Any] | SecretAgentError] = deque()
         self.asked: list[tuple[str, Any]] = []
         self.release_fails = False
         self.descriptor = 77
@@ -33,12 +34,12 @@ class Agent:
         self.asked.append((verb, body))
         if verb == "release" and self.release_fails:
             raise NoAgentError("gone")
-        if verb != "renew":
+        if verb not in ("renew", "get"):
             return {}
         answer = self.renewals.popleft()
         if isinstance(answer, SecretAgentError):
             raise answer
-        return {"id": "x", "ttl_s": answer}
+        return answer if isinstance(answer, dict) else {"id": "x", "ttl_s": answer}
 
     def next_event(self, timeout_s: float) -> dict[str, Any] | None:
         if not self.events:
@@ -108,6 +109,58 @@ class TestRenewal:
     ) -> None:
         agent.renewals.append(UnavailableError("busy"))
         leases.take(1090)
+        assert leases.deadline == 1090 + OVERDUE_S
+
+
+AGAIN = {"name": "a/one", "version": 3}
+
+
+class TestAskingAgain:
+    """At the rule's maximum the same version is asked for again: a new decision."""
+
+    @staticmethod
+    def answer(agent: Agent, *leases: dict[str, Any] | SecretAgentError) -> None:
+        agent.renewals.extend(
+            each if isinstance(each, SecretAgentError) else {"lease": each} for each in leases
+        )
+
+    def held(self, agent: Agent, **more: Any) -> Leases:
+        made = Leases(agent)
+        lease = {"id": "l-1", "ttl_s": 90, "renewable": False, **more}
+        made.hold("a/one", lease, 1000, again=AGAIN)
+        return made
+
+    def test_a_yes_is_a_new_term(self, agent: Agent) -> None:
+        leases = self.held(agent)
+        agent.renewals.append(30)  # the maximum: it ends when it would have ended
+        self.answer(agent, {"id": "l-1", "ttl_s": 90, "renewable": False})
+        assert leases.take(1060) == []
+        assert agent.asked[-1] == ("get", AGAIN)
+        assert leases.deadline == 1120
+
+    def test_another_lease_takes_the_place_of_the_first(self, agent: Agent) -> None:
+        leases = self.held(agent)
+        agent.renewals.append(30)
+        self.answer(agent, {"id": "l-2", "ttl_s": 90, "renewable": False})
+        leases.take(1060)
+        assert leases.ids == ["l-2"]
+
+    def test_a_no_is_heard_of_at_the_end_of_the_term(self, agent: Agent) -> None:
+        leases = self.held(agent)
+        agent.renewals.append(30)
+        self.answer(agent, DeniedError("no more"))
+        assert leases.take(1060) == []
+        assert leases.deadline == 1090 + OVERDUE_S
+
+    def test_a_term_that_is_no_longer_is_not_insisted_on(self, agent: Agent) -> None:
+        leases = self.held(agent)
+        agent.renewals.append(30)
+        self.answer(agent, {"id": "l-1", "ttl_s": 30, "renewable": False})
+        leases.take(1060)
+        assert leases.deadline == 1090 + OVERDUE_S
+
+    def test_counted_uses_are_not_spent_on_it(self, agent: Agent) -> None:
+        leases = self.held(agent, uses_left=5)
         assert leases.deadline == 1090 + OVERDUE_S
 
 
