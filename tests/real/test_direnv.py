@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from support.agent import Agent
-from support.person import MANIFEST, Person, hook
+from support.person import MANIFEST, Keeping, Person, hook
 from support.real import need
 from support.terminal import DEADLINE_S, PROMPTING, Shell, Terminal, by_name
 from support.trail import following
@@ -16,10 +16,20 @@ from support.trail import following
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
 
+@pytest.fixture(scope="module")
+def keeping() -> Iterator[Agent]:
+    with Keeping() as started:
+        started.unlock()
+        yield started
+
+
 @pytest.fixture
-def agent(unlocked: Agent) -> Agent:
-    unlocked.put("app/db")
-    return unlocked
+def agent(keeping: Agent) -> Iterator[Agent]:
+    """An unlocked agent with the secret app/db and no lease."""
+    keeping.put("app/db")
+    yield keeping
+    keeping.unlock()
+    keeping.call("revoke", {"all": True})
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from support.agent import ROOT, SOURCES, Home
+from support.agent import ROOT, SOURCES, Agent, Home
 from support.real import need
 from support.terminal import DEADLINE_S, FISH, Shell, Terminal
 
@@ -21,6 +21,15 @@ DB_PASSWORD = "secret://app/db"
 
 # What pip makes of client/bin/secret-agent, in a folder of the test's own.
 _COMMAND = '#!/bin/sh\nexec "{python}" -m secret_agent_client "$@"\n'
+
+
+class Keeping(Agent):
+    """An agent whose session outlives the last shell, so that one serves many tests."""
+
+    def start(self) -> None:
+        (self.path / "config").mkdir(mode=0o700, exist_ok=True)
+        (self.path / "config/config.toml").write_text('[session]\non_last_shell = "keep"\n')
+        super().start()
 
 
 class Person:
