@@ -110,7 +110,7 @@ class Broker:
         UnavailableError; each but the last
         has been recorded.
         """
-        async with _Recorded(self, caller, "read", ask.name, ask.stage or ask.prefer_stage) as note:
+        async with Recorded(self, caller, "read", ask.name, ask.stage or ask.prefer_stage) as note:
             self.session.check(self.clock.boot())
             generation = self.session.generation
             stage = await self._stage(caller, ask)
@@ -137,7 +137,7 @@ class Broker:
         """A decision on something other than a value, recorded before it is acted on.  Raises as
         `fetch` does.
         """
-        async with _Recorded(self, caller, action, name, stage) as note:
+        async with Recorded(self, caller, action, name, stage) as note:
             if needs_session:
                 self.session.check(self.clock.boot())
             decision = self.permit(caller, action, name, stage)
@@ -324,7 +324,7 @@ class Broker:
             raise
 
 
-class _Recorded:
+class Recorded:
     """Records the refusal of what fails inside it, and lets the refusal go on."""
 
     def __init__(

@@ -36,7 +36,7 @@ def test_a_run_asks_again_at_the_maximum_and_is_decided_on_again(unlocked: Agent
 def test_a_policy_that_has_changed_ends_it(unlocked: Agent) -> None:
     unlocked.put("long/a")
     write_policy(unlocked, RULE)
-    change = f"sed -i s/allow/deny/ {unlocked.path}/config/policy.toml; sleep 20; echo lived"
+    change = f"sed -i s/long/other/ {unlocked.path}/config/policy.toml; sleep 20; echo lived"
     done = unlocked.cli("run", "--env", "A=long/a", "--", "sh", "-c", change)
     assert (done.returncode, done.stdout) == (143, b""), done.stderr
     assert b"expired" in done.stderr

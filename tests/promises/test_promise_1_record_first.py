@@ -102,3 +102,22 @@ def test_every_refusal_and_every_change_is_recorded(
 
 def test_the_chain_holds_after_all_of_it(shared: Agent) -> None:
     assert shared.call("audit-verify")["ok"]
+
+
+def test_a_renewal_is_recorded_before_it_counts_and_so_is_its_refusal(unlocked: Agent) -> None:
+    unlocked.put("one/a")
+    log = unlocked.path / "audit.jsonl"
+    aside = unlocked.path / "aside.jsonl"
+    with unlocked.connect() as peer:
+        peer.hello()
+        lease = peer.call("get", {"name": "one/a", "ttl_s": 60})["lease"]
+        assert peer.refused("renew", {"lease": lease["id"], "ttl_s": 0})["code"] == "invalid"
+        last = records(unlocked)[-1]
+        assert (last["outcome"], last["lease"]) == ("deny", lease["id"])
+        log.rename(aside)
+        log.mkdir()
+        error = peer.refused("renew", {"lease": lease["id"], "ttl_s": 600})
+        assert error["code"] == "unavailable"
+        (shown,) = peer.call("leases")["leases"]
+        assert shown["expires_at"] == lease["expires_at"]
+        _put_back(log, aside)

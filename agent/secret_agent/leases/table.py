@@ -139,13 +139,18 @@ class LeaseTable:
         second.
         """
         lease = self.get(lease_id)
+        self.check_renewal(lease, now, ttl_s=ttl_s)
+        term = ttl_s if ttl_s is not None else lease.expires - lease.issued
+        lease.expires = max(lease.expires, min(now + term, lease.most_until))
+        return lease
+
+    @staticmethod
+    def check_renewal(lease: Lease, now: float, *, ttl_s: float | None) -> None:
+        """Raise ExpiredError for a lease that is over, InvalidError for a term below one second."""
         if now >= lease.expires:
             raise ExpiredError("that lease is over", remedy=f"secret-agent get {lease.secret}")
         if ttl_s is not None and ttl_s < 1:
             raise InvalidError("a renewal's ttl is at least one second")
-        term = ttl_s if ttl_s is not None else lease.expires - lease.issued
-        lease.expires = max(lease.expires, min(now + term, lease.most_until))
-        return lease
 
     def select(
         self,

@@ -7,7 +7,7 @@ answer is the one for an id that never was.  On the control socket the user is t
 
 from typing import Any
 
-from secret_agent.broker import Caller
+from secret_agent.broker import Caller, Recorded
 from secret_agent.clock import rfc3339
 from secret_agent.core import Agent
 from secret_agent.leases.table import Lease
@@ -35,18 +35,18 @@ async def who(agent: Agent, _connection: Connection, _caller: Caller, body: Body
 
 
 async def renew(agent: Agent, _connection: Connection, caller: Caller, body: Body) -> Body:
-    """Prolong a lease, never past what its rule allows."""
+    """Prolong a lease, never past what its rule allows; recorded before it is prolonged."""
     now = agent.clock.boot()
-    agent.session.check(now)
-    lease = agent.book.table.get(body["lease"])
-    if not _visible(caller, lease) or (
-        caller.scope and lease.holder.process != caller.holder.process
-    ):
-        raise NotFoundError("no such lease", remedy="secret-agent leases")
-    # A policy that has changed since the grant decides about its prolonging.
-    agent.broker.permit(caller, "read", lease.secret, lease.stage, reason="renewal")
-    agent.book.table.renew(lease.id, now, ttl_s=body.get("ttl_s"))
-    agent.session.touch(now)
+    async with Recorded(agent.broker, caller, "read", None, None) as note:
+        agent.session.check(now)
+        lease = agent.book.table.get(body["lease"])
+        theirs = caller.scope and lease.holder.process != caller.holder.process
+        if not _visible(caller, lease) or theirs:
+            raise NotFoundError("no such lease", remedy="secret-agent leases")
+        note.update(secret=lease.secret, stage=lease.stage or None, lease=lease.id)
+        # A policy that has changed since the grant decides about its prolonging.
+        agent.broker.permit(caller, "read", lease.secret, lease.stage, reason="renewal")
+        agent.book.table.check_renewal(lease, now, ttl_s=body.get("ttl_s"))
     await agent.record(
         {
             "event": "lease",
@@ -59,6 +59,9 @@ async def renew(agent: Agent, _connection: Connection, caller: Caller, body: Bod
             "holder": caller.holder,
         }
     )
+    # What ended the lease while its record was written has ended it.
+    agent.book.table.renew(lease.id, agent.clock.boot(), ttl_s=body.get("ttl_s"))
+    agent.session.touch(now)
     agent.changed()
     return {
         "id": lease.id,
