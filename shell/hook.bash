@@ -12,6 +12,8 @@ __secret_agent_segment=''
 __secret_agent_leases=${SECRET_AGENT_LEASES-}
 __secret_agent_outer=$__secret_agent_leases # leases of the shell around this one: its to end
 
+__secret_agent_quietly() { command secret-agent "$@" </dev/null >/dev/null 2>&1 || :; }
+
 __secret_agent_read() { # the line beside the socket $1, checked, into _state, _ends and _pid
   local file=${1%/*}/prompt state='' locks='' ends='' pid='' _
   __secret_agent_state='' __secret_agent_ends=0 __secret_agent_pid=''
@@ -28,7 +30,9 @@ __secret_agent_read() { # the line beside the socket $1, checked, into _state, _
 
 __secret_agent_attach() { # export where a living agent is and register this shell with it
   local socket run=${XDG_RUNTIME_DIR:-/run/user/$UID}/secret-agent
-  for socket in "${SECRET_AGENT_SOCK-}" "${SECRET_AGENT_HOME:-$run}/agent.sock"; do
+  local known=${SECRET_AGENT_HOME:-$run}/agent.sock
+  [[ -O $known ]] || known='' # of somebody else, or not there
+  for socket in "${SECRET_AGENT_SOCK-}" "$known"; do
     [[ -S $socket ]] || continue
     __secret_agent_read "$socket"
     # A scoped socket has no line beside it; with a line, the agent in it must be alive.
@@ -36,7 +40,7 @@ __secret_agent_attach() { # export where a living agent is and register this she
     export SECRET_AGENT_SOCK=$socket
     [[ -z $__secret_agent_pid ]] || export SECRET_AGENT_PID=$__secret_agent_pid
     # In the background: the start of a shell need not wait for it.
-    { command secret-agent register --pid $$ </dev/null >/dev/null 2>&1 & } 2>/dev/null
+    { __secret_agent_quietly register --pid $$ & } 2>/dev/null
     disown $! 2>/dev/null || :
     return 0
   done
@@ -51,14 +55,12 @@ __secret_agent_follow() { # what `use secret-agent --values` loaded ends with it
   __secret_agent_leases=$now
   if [[ $now != "$old" && $old != "$__secret_agent_outer" && $old =~ $form ]]; then
     # shellcheck disable=SC2086  # words, checked above
-    (set -- $old && shift && command secret-agent revoke "$@" </dev/null >/dev/null 2>&1 &)
+    (set -- $old && shift && __secret_agent_quietly revoke "$@" &)
   fi
-  if [[ $__secret_agent_state == unlocked ]]; then
-    if [[ $before != locked || -z ${DIRENV_DIR-} ]]; then
-      [[ $now =~ $form ]] && ((${EPOCHSECONDS-0} >= BASH_REMATCH[1])) || return 0
-    fi
-  elif [[ -z $now ]]; then
-    return 0
+  if [[ $__secret_agent_state != unlocked ]]; then
+    [[ -n $now ]] || return 0
+  elif [[ $before != locked || -z ${DIRENV_DIR-} ]]; then
+    [[ $now =~ $form ]] && ((${EPOCHSECONDS-0} >= BASH_REMATCH[1])) || return 0
   fi
   # Without its watches direnv loads the directory anew; locked, that fails, and says so.
   unset -v DIRENV_WATCHES
@@ -76,7 +78,7 @@ __secret_agent_at_prompt() {
     ((__secret_agent_ends == 0 || soon < __secret_agent_ends)) || __secret_agent_segment=ending
     if [[ $__secret_agent_pid != "${SECRET_AGENT_PID-}" ]]; then # another agent, which knows us not
       export SECRET_AGENT_PID=$__secret_agent_pid
-      command secret-agent register --pid $$ </dev/null >/dev/null 2>&1 || :
+      __secret_agent_quietly register --pid $$
     fi
   fi
   __secret_agent_follow "$before"
@@ -89,9 +91,7 @@ __secret_agent_prompt() { # for PS1; ${__secret_agent_segment} says the same wit
 
 __secret_agent_at_exit() { # a courtesy: the kernel tells the agent of the shell's end anyway
   local status=$?
-  if [[ -S ${SECRET_AGENT_SOCK-} ]]; then
-    command secret-agent unregister --pid $$ </dev/null >/dev/null 2>&1 || :
-  fi
+  [[ ! -S ${SECRET_AGENT_SOCK-} ]] || __secret_agent_quietly unregister --pid $$
   return "$status"
 }
 

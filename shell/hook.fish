@@ -41,6 +41,7 @@ end
 function __secret_agent_attach # export where a living agent is and register this shell with it
     set -l known $XDG_RUNTIME_DIR/secret-agent/agent.sock
     set -q SECRET_AGENT_HOME; and set known $SECRET_AGENT_HOME/agent.sock
+    test -O "$known"; or set known '' # of somebody else, or not there
     for socket in $SECRET_AGENT_SOCK $known
         test -S "$socket"; or continue
         __secret_agent_read $socket
@@ -69,13 +70,11 @@ function __secret_agent_follow --argument-names before # what `use secret-agent 
         command secret-agent revoke (string split ' ' -- $old)[2..] </dev/null >/dev/null 2>&1 &
         disown $last_pid 2>/dev/null
     end
-    if test "$__secret_agent_state" = unlocked
-        if test "$before" != locked -o -z "$DIRENV_DIR"
-            string match --quiet --regex $form -- $now
-            and test (__secret_agent_now) -ge (string split ' ' -- $now)[1]; or return 0
-        end
-    else if test -z "$now"
-        return 0
+    if test "$__secret_agent_state" != unlocked
+        test -n "$now"; or return 0
+    else if test "$before" != locked -o -z "$DIRENV_DIR"
+        string match --quiet --regex $form -- $now
+        and test (__secret_agent_now) -ge (string split ' ' -- $now)[1]; or return 0
     end
     # Without its watches direnv loads the directory anew; locked, that fails, and says so.
     set -e DIRENV_WATCHES

@@ -1,6 +1,6 @@
 # shellcheck shell=sh
 # secret-agent in a POSIX shell (dash, ksh, busybox ash): source this, or
-# eval "$(secret-agent shell-init posix)".
+# eval "$(secret-agent shell-init sh)".
 #
 # It attaches this shell to the user's agent.  Such a shell runs nothing before a prompt, so that an
 # agent which was replaced is joined again by `eval $(secret-agent start)`; the end of the shell is
@@ -43,11 +43,9 @@ __secret_agent_try() { # attach to the agent at the socket $1, if it is alive
 
 __secret_agent_attach() { # export where a living agent is and register this shell with it
   ! __secret_agent_try "${SECRET_AGENT_SOCK-}" || return 0
-  if [ -n "${SECRET_AGENT_HOME-}" ]; then
-    ! __secret_agent_try "$SECRET_AGENT_HOME/agent.sock" || return 0
-  elif [ -n "${XDG_RUNTIME_DIR-}" ]; then
-    ! __secret_agent_try "$XDG_RUNTIME_DIR/secret-agent/agent.sock" || return 0
-  fi
+  # shellcheck disable=SC3067  # -O is in dash, ksh and ash; where it is not, start finds the agent
+  __secret_agent_run=${SECRET_AGENT_HOME:-${XDG_RUNTIME_DIR-}/secret-agent}/agent.sock
+  if [ -O "$__secret_agent_run" ] && __secret_agent_try "$__secret_agent_run"; then return 0; fi
   unset SECRET_AGENT_SOCK SECRET_AGENT_PID # of an agent that is gone: a tmux keeps them
   case $-${SECRET_AGENT_AUTOSTART-1} in
     *i*1) eval "$(command secret-agent start --shell posix --pid "$$" </dev/null)" || : ;;

@@ -13,6 +13,8 @@ typeset -g __secret_agent_segment= __secret_agent_state= __secret_agent_pid=
 typeset -g __secret_agent_leases=${SECRET_AGENT_LEASES-}
 typeset -g __secret_agent_outer=$__secret_agent_leases # of the shell around this one: its to end
 
+__secret_agent_quietly() { command secret-agent "$@" </dev/null >/dev/null 2>&1 || :; }
+
 __secret_agent_read() { # the line beside the socket $1, checked, into _state, _ends and _pid
   emulate -L zsh
   local file=${1:h}/prompt state= locks= ends= pid= _rest=
@@ -32,7 +34,9 @@ __secret_agent_read() { # the line beside the socket $1, checked, into _state, _
 __secret_agent_attach() { # export where a living agent is and register this shell with it
   emulate -L zsh
   local socket run=${XDG_RUNTIME_DIR:-/run/user/$UID}/secret-agent
-  for socket in "${SECRET_AGENT_SOCK-}" "${SECRET_AGENT_HOME:-$run}/agent.sock"; do
+  local known=${SECRET_AGENT_HOME:-$run}/agent.sock
+  [[ -O $known ]] || known= # of somebody else, or not there
+  for socket in "${SECRET_AGENT_SOCK-}" "$known"; do
     [[ -S $socket ]] || continue
     __secret_agent_read $socket
     # A scoped socket has no line beside it; with a line, the agent in it must be alive.
@@ -40,7 +44,7 @@ __secret_agent_attach() { # export where a living agent is and register this she
     export SECRET_AGENT_SOCK=$socket
     [[ -z $__secret_agent_pid ]] || export SECRET_AGENT_PID=$__secret_agent_pid
     # In the background: the start of a shell need not wait for it.
-    command secret-agent register --pid $$ </dev/null >/dev/null 2>&1 &!
+    __secret_agent_quietly register --pid $$ &!
     return 0
   done
   unset SECRET_AGENT_SOCK SECRET_AGENT_PID # of an agent that is gone: a tmux keeps them
@@ -53,14 +57,12 @@ __secret_agent_follow() { # what `use secret-agent --values` loaded ends with it
   local form='^[1-9][0-9]{0,11}( [A-Za-z0-9_-]+)+$' # when the first ends, and their ids
   __secret_agent_leases=$now
   if [[ $now != $old && $old != $__secret_agent_outer && $old =~ $form ]]; then
-    command secret-agent revoke ${${(s: :)old}[2,-1]} </dev/null >/dev/null 2>&1 &!
+    __secret_agent_quietly revoke ${${(s: :)old}[2,-1]} &!
   fi
-  if [[ $__secret_agent_state == unlocked ]]; then
-    if [[ $before != locked || -z ${DIRENV_DIR-} ]]; then
-      [[ $now =~ $form ]] && (( ${EPOCHSECONDS:-0} >= ${now%% *} )) || return 0
-    fi
-  elif [[ -z $now ]]; then
-    return 0
+  if [[ $__secret_agent_state != unlocked ]]; then
+    [[ -n $now ]] || return 0
+  elif [[ $before != locked || -z ${DIRENV_DIR-} ]]; then
+    [[ $now =~ $form ]] && (( ${EPOCHSECONDS:-0} >= ${now%% *} )) || return 0
   fi
   # Without its watches direnv loads the directory anew; locked, that fails, and says so.
   unset DIRENV_WATCHES
@@ -79,7 +81,7 @@ __secret_agent_at_prompt() {
     (( __secret_agent_ends == 0 || soon < __secret_agent_ends )) || __secret_agent_segment=ending
     if [[ $__secret_agent_pid != ${SECRET_AGENT_PID-} ]]; then # another agent, which knows us not
       export SECRET_AGENT_PID=$__secret_agent_pid
-      command secret-agent register --pid $$ </dev/null >/dev/null 2>&1 || :
+      __secret_agent_quietly register --pid $$
     fi
   fi
   __secret_agent_follow "$before"
@@ -90,8 +92,7 @@ __secret_agent_prompt() { # for PROMPT; ${__secret_agent_segment} says the same 
 }
 
 __secret_agent_at_exit() { # a courtesy: the kernel tells the agent of the shell's end anyway
-  [[ -S ${SECRET_AGENT_SOCK-} ]] || return 0
-  command secret-agent unregister --pid $$ </dev/null >/dev/null 2>&1 || :
+  [[ ! -S ${SECRET_AGENT_SOCK-} ]] || __secret_agent_quietly unregister --pid $$
 }
 
 _secret_agent_complete() { # the first Tab loads the real completion

@@ -66,6 +66,17 @@ def test_a_scoped_socket_that_was_inherited_stays(
     assert done.stdout == f"{scoped}\n"
 
 
+@pytest.mark.root
+@by_name(ALL)
+def test_a_well_known_socket_of_somebody_else_is_no_agent(desk: Desk, shell: Shell) -> None:
+    """Abuse 46, 47: what another user put there is neither exported nor talked to."""
+    desk.listen(state="unlocked 0 0")
+    os.chown(desk.socket, 65534, 65534)
+    done = desk.run(shell, f'{source(shell)}; echo "[$SECRET_AGENT_SOCK]"')
+    assert done.stdout == "[]\n"
+    assert desk.calls() == []
+
+
 @by_name(ALL)
 def test_a_script_starts_no_agent_and_forgets_one_that_is_gone(desk: Desk, shell: Shell) -> None:
     done = desk.run(

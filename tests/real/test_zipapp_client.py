@@ -83,7 +83,7 @@ def test_it_needs_no_home_and_no_writable_folder(client: Path, shared: Agent) ->
     assert (done.returncode, done.stdout) == (0, value), done.stderr.decode()
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "posix", "direnv"])
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "sh", "posix", "direnv"])
 def test_the_shell_scripts_come_out_as_they_are(client: Path, shell: str) -> None:
     done = subprocess.run(
         [sys.executable, "-IS", str(client), "shell-init", shell],

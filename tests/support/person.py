@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -60,7 +60,7 @@ class Person:
         }
 
     def script(
-        self, shell: Shell, text: str, **environment: str
+        self, shell: Shell, text: str, *, pass_fds: Sequence[int] = (), **environment: str
     ) -> "subprocess.CompletedProcess[bytes]":
         """A script to its end; what it says counts for the sweep."""
         plain = {"zsh": ["-f"], "bash": ["--norc", "--noprofile"], "fish": ["--no-config"]}
@@ -71,6 +71,7 @@ class Person:
             capture_output=True,
             timeout=DEADLINE_S,
             check=False,
+            pass_fds=pass_fds,
         )
         self.home.said += [("a script's stderr", done.stderr), ("a script's stdout", done.stdout)]
         return done
