@@ -8,22 +8,40 @@ at all.  A name is looked up under each of its beginnings, which are as many as 
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from secret_agent.model import Action, Decision, Request
 from secret_agent.policy.conditions import Conditions, conditions_of
 from secret_agent.policy.rules import ACTIONS, ON_SECRETS, Policy, Rule
 
 
-class Entry(NamedTuple):
-    """A rule, its conditions, and what is decided where it decides."""
+class Entry:
+    """A rule, its conditions, and what is decided where it decides.
 
-    rule: Rule
-    conditions: Conditions
-    decision: Decision
+    Both are made when they are first asked for: of ten thousand rules most never are.
+    """
+
+    __slots__ = ("_conditions", "_decision", "_policy", "rule")
+
+    def __init__(self, rule: Rule, policy: Policy) -> None:
+        self.rule = rule
+        self._policy = policy
+        self._conditions: Conditions | None = None
+        self._decision: Decision | None = None
+
+    @property
+    def conditions(self) -> Conditions:
+        if self._conditions is None:
+            self._conditions = conditions_of(self.rule)
+        return self._conditions
+
+    @property
+    def decision(self) -> Decision:
+        if self._decision is None:
+            self._decision = _decision(self.rule, self._policy.digest)
+        return self._decision
 
     def is_about(self, request: Request) -> bool:
-        for condition in self.conditions:  # noqa: SIM110  # all() costs a generator a rule
+        for condition in self._conditions or self.conditions:  # noqa: SIM110  # all() costs more
             if not condition.holds(request):
                 return False
         return True
@@ -43,7 +61,7 @@ class Table:
     def __init__(self, policy: Policy) -> None:
         self._named: dict[str, Bucket] = {}
         self._session: dict[Action, Bucket] = {action: Bucket() for action in ACTIONS}
-        entries = [_entry(rule, policy.digest) for rule in policy.rules]
+        entries = [Entry(rule, policy) for rule in policy.rules]
         for entry in sorted(entries, key=lambda each: rank(each.rule)):
             for key in _keys(entry.rule) if _may_be_about_secrets(entry.rule) else ():
                 _file(self._named.setdefault(key, Bucket()), entry)
@@ -73,15 +91,11 @@ def rank(rule: Rule) -> tuple[int, float, str]:
     return -rule.limits.ttl_s, -uses, rule.id
 
 
-def _entry(rule: Rule, digest: str) -> Entry:
+def _decision(rule: Rule, digest: str) -> Decision:
     if rule.effect == "deny":
-        decision = Decision(
-            "deny", rule.id, because=f"rule {rule.id} denies it", policy_digest=digest
-        )
-    else:
-        assert rule.effect == "allow", "nobody can be asked yet"  # noqa: S101  # the parser refuses it
-        decision = Decision("allow", rule.id, limits=rule.limits, policy_digest=digest)
-    return Entry(rule, conditions_of(rule), decision)
+        return Decision("deny", rule.id, because=f"rule {rule.id} denies it", policy_digest=digest)
+    assert rule.effect == "allow", "nobody can be asked yet"  # noqa: S101  # the parser refuses it
+    return Decision("allow", rule.id, limits=rule.limits, policy_digest=digest)
 
 
 def _file(bucket: Bucket, entry: Entry) -> None:
