@@ -101,6 +101,16 @@ def test_40_a_container_that_shares_a_namespace_is_still_refused(desk: Desk, sha
     assert (done.returncode, done.stdout) == (6, b"")
 
 
+def test_t14_the_command_of_a_scope_inherits_no_descriptor(shared: Agent) -> None:
+    """CVE-2024-21626: what the wrapper has open (the connection, the socket) stays with it."""
+    folder = short_folder()
+    listed = ["sh", "-c", "ls /proc/$$/fd; true"]
+    socket = ("--socket", str(folder / "app.sock"))
+    done = shared.cli("delegate", "--allow", "app/*", *socket, "--", *listed)
+    shutil.rmtree(folder)
+    assert done.stdout.split() == [b"0", b"1", b"2"], done.stderr.decode()
+
+
 def test_40_the_agent_has_no_abstract_socket(shared: Agent) -> None:
     with open("/proc/net/unix", encoding="utf-8", errors="replace") as table:  # noqa: PTH123  # a file of the kernel
         abstract = [line for line in table if "@" in line.partition("/")[0]]

@@ -3,11 +3,15 @@ agent, a folder recovers.
 """
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
 from support.container_fixtures import desk, engine, first_desk, lone_desk
 from support.scoped import Desk
+from support.trail import following
 
 __all__ = ["desk", "engine", "first_desk", "lone_desk"]
 pytestmark = [pytest.mark.real, pytest.mark.slow]
@@ -66,3 +70,28 @@ def test_two_containers_with_scopes_of_their_own_do_not_see_each_other(desk: Des
         assert desk.inside(two, "get", "app/db").returncode == 5
         mine = json.loads(desk.inside(one, "leases", "--json", check=True).stdout)
         assert [each["secret"] for each in mine if each["secret"] != "app/db"] == []
+
+
+def test_a_container_that_outlives_a_killed_delegate_gets_nothing_more(desk: Desk) -> None:
+    """SIGKILL: no clean-up of the wrapper's runs, and podman and its container live on."""
+    name = f"sa-left-{os.getpid()}"
+    inside = desk.podman("sh", "-c", "echo up; exec sleep 600", options=["--name", name])
+    made = ["delegate", "--allow", "app/*", "--socket", str(desk.socket), "--", *inside]
+    try:
+        with following(desk.agent) as trail:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "secret_agent_client", *made],
+                env=desk.agent.environment(**desk.engine.environment),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+            )
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"up\n"
+            assert desk.inside(name, "get", "app/db").stdout == desk.value
+            process.kill()
+            process.wait()
+            process.stdout.close()
+            trail.wait_for(event="scope", action="end", because="process-gone")
+        assert desk.inside(name, "get", "app/db").returncode == 6
+    finally:
+        desk.engine.run("rm", "--force", "--time", "0", name)
