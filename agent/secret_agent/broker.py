@@ -22,7 +22,7 @@ from secret_agent.holder import open_pidfd
 from secret_agent.leases.ending import LeaseBook, Opener
 from secret_agent.leases.table import Binding, Lease
 from secret_agent.model import DEFAULT_STAGE, Action, Decision, Holder, ProcessKey, Request
-from secret_agent.policy.decide import decide
+from secret_agent.policy.decide import decide, denial
 from secret_agent.policy.rules import Policy
 from secret_agent.scopes import ScopeTable
 from secret_agent.secret_types.schema import get_type
@@ -168,10 +168,14 @@ class Broker:
         """The allowing decision of scope and policy; pure but for the clock.  Raises DeniedError,
         NotFoundError.
         """
-        holder = caller.holder
+        policy, holder = self.policy(), caller.holder
         if caller.scope is not None:
             holder = self._through_scope(caller.scope, name, stage, action)
-        decision = decide(self.policy(), Request(holder, action, name, stage, reason=reason))
+        decision = decide(policy, Request(holder, action, name, stage, reason=reason))
+        if decision.allowed and caller.scope is not None:
+            # The maker's standing allows; what the holder itself is denied stays denied.
+            asked = Request(caller.holder, action, name, stage, reason=reason)
+            decision = denial(policy, asked) or decision
         if not decision.allowed:
             raise DeniedError(
                 decision.because or "no rule allows it", remedy=decision.remedy, rule=decision.rule

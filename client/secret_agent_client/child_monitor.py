@@ -32,10 +32,11 @@ ORDER_FOREGROUND = 2  # go on, in the foreground of its terminal
 ORDER_BACKGROUND = 3  # go on, in the background
 ORDER_BYTES = 2
 
-REPORT_STARTED = 1  # number: the command's pid
+REPORT_STARTED = 1  # number: the command's pid, before exec
 REPORT_FAILED = 2  # number: the errno of exec
 REPORT_STOPPED = 3  # number: the signal
 REPORT_ENDED = 4  # number: the exit status, 128+N by signal N
+REPORT_FORKED = 5  # number: the pid of what is about to become the command
 REPORT_BYTES = 5
 
 _SURVIVED: Final = (
@@ -91,13 +92,16 @@ class _Monitor:
         os.set_blocking(self._wake, False)
 
     def start(self, command: Command, streams: tuple[int, int, int], mask: Iterable[int]) -> None:
-        """Fork and exec the command; tell its pid or its errno."""
+        """Fork and exec the command; tell its errno where that fails."""
         self._lead()
         prctl = load_prctl()
         failed, report = os.pipe()
         self._pid = os.fork()
         if self._pid == 0:
             self._join_group(0)
+            # The command itself tells, before it can do anything: were we killed before we told,
+            # nobody would know what to end.
+            self._report(REPORT_FORKED, os.getpid())
             become(command, streams, report=report, mask=mask, prctl=prctl)
         self._join_group(self._pid)
         os.close(report)
@@ -108,7 +112,6 @@ class _Monitor:
         if errno_bytes:
             self._report(REPORT_FAILED, int.from_bytes(errno_bytes, "big"))
             os._exit(0)
-        self._report(REPORT_STARTED, self._pid)
 
     def _lead(self) -> None:
         """Become the leader of the terminal's session; without a terminal stay in ours."""

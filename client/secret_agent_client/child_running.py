@@ -100,7 +100,7 @@ class Child:
                     os.killpg(self.pid, signal.SIGKILL)
             return Report(monitor.REPORT_ENDED, 128 + signal.SIGKILL)
         report = Report(data[0], int.from_bytes(data[1:], "big"))
-        if report.what == monitor.REPORT_STARTED:
+        if report.what == monitor.REPORT_FORKED:
             self.pid = report.number
         self.has_ended = report.what in (monitor.REPORT_ENDED, monitor.REPORT_FAILED)
         return report

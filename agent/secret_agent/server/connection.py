@@ -72,7 +72,7 @@ class Connection:
         self._due = trio.current_time() + HELLO_S
         self._slow = 0
         self.heard_at = trio.current_time()  # when it last asked something
-        self._events = 0
+        self._events: deque[bytes] = deque()
         self._nursery: trio.Nursery | None = None
 
     async def run(self) -> None:
@@ -92,12 +92,13 @@ class Connection:
                 os.close(self._descriptors.popleft())
 
     def push(self, event: str, body: dict[str, Any]) -> None:
-        """Queue an event; a peer too far behind is closed rather than waited for."""
-        if self._events >= EVENTS_QUEUED or self._nursery is None:
+        """Queue an event behind those before it; a peer too far behind is closed."""
+        if len(self._events) >= EVENTS_QUEUED or self._nursery is None:
             self.closing.cancel()
             return
-        self._events += 1
-        self._nursery.start_soon(self._send_event, encode({"event": event, "body": body}))
+        self._events.append(encode({"event": event, "body": body}))
+        if len(self._events) == 1:
+            self._nursery.start_soon(self._send_events)
 
     def take_descriptor(self) -> int:
         """The descriptor that came with the request.  Raises InvalidError where there is none."""
@@ -255,11 +256,12 @@ class Connection:
             data = encode({"id": request_id, "error": outcome.to_wire()})
         await self._send(data)
 
-    async def _send_event(self, data: bytes) -> None:
-        try:
-            await self._send(data)
-        finally:
-            self._events -= 1
+    async def _send_events(self) -> None:
+        """Send what is queued, in order; an event leaves the queue once it is sent."""
+        while self._events:
+            await self._send(self._events[0])
+            self._events.popleft()
+            await trio.lowlevel.checkpoint()  # many events to one peer are nobody else's wait
 
     async def _send(self, data: bytes) -> None:
         """Send all or close: a reply in pieces with another between them would be no reply."""

@@ -3,7 +3,6 @@
 from functools import partial
 from typing import Any
 
-from secret_agent.audit.verify import verify
 from secret_agent.broker import Caller
 from secret_agent.core import Agent
 from secret_agent.server.connection import Connection
@@ -36,7 +35,7 @@ async def verify_(agent: Agent, _connection: Connection, _caller: Caller, _body:
     anchors = [agent.audit.head]
     if agent.store.anchored is not None:
         anchors.append(agent.store.anchored)
-    walk = partial(verify, agent.audit.folder, anchors=anchors)
+    walk = partial(agent.audit.verify, anchors=anchors)
     result = await run_blocking(walk, deadline_s=VERIFY_S, what="the audit log")
     return {
         "ok": result.ok,
