@@ -3,12 +3,13 @@
 import pytest
 
 from secret_agent import sealed_memory
-from secret_agent.sealed_memory import SealedCache
+from secret_agent.hardening import LockedPage
+from secret_agent.sealed_memory import KEY_SIZE, SealedCache
 from secret_agent_client.value import SecretValue
 
 
 def cache_of(*keys: str, size: int = 4) -> SealedCache[str, str]:
-    cache: SealedCache[str, str] = SealedCache()
+    cache: SealedCache[str, str] = SealedCache(LockedPage(KEY_SIZE))
     for key in keys:
         cache.put(key, f"about {key}", {"f": SecretValue(b"x" * size)})
     return cache
@@ -24,7 +25,7 @@ def test_a_field_comes_back_and_its_metadata_needs_no_opening() -> None:
 
 
 def test_what_is_kept_is_not_the_value() -> None:
-    cache: SealedCache[str, str] = SealedCache()
+    cache: SealedCache[str, str] = SealedCache(LockedPage(KEY_SIZE))
     cache.put("a", "", {"f": SecretValue(b"canary-canary")})
     assert b"canary" not in repr(vars(cache)).encode()
 
