@@ -2,20 +2,35 @@
 ones ever slower.
 
 The order matters: the store is verified whole before the session opens, and the session opens only
-when the store is open.
+when the store is open.  A keyring is asked before the turn is taken: one that waits for a person
+keeps nobody from giving a passphrase.  Entering the keyring's key into a store that a passphrase
+opened is a decision of its own, recorded, and prolongs nothing.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
+from typing import TYPE_CHECKING
 
 import trio
 
+from secret_agent.broker import Caller
 from secret_agent.core import Agent
-from secret_agent.keyring_key import DEADLINE_S, make_key, read_key
+from secret_agent.keyring_key import DEADLINE_S, read_key, read_or_make_key
 from secret_agent.model import Holder
+from secret_agent.session import locked_error
 from secret_agent.store_access import OPEN_DEADLINE_S
 from secret_agent.threads import new_limiter, run_blocking
-from secret_agent_client.errors import DeniedError, InvalidError, LockedError, UsageError
+from secret_agent_client.errors import (
+    DeniedError,
+    InvalidError,
+    LockedError,
+    NotFoundError,
+    UsageError,
+)
+
+if TYPE_CHECKING:  # importing the store costs its cryptography, which `start` need not wait for
+    from secret_agent.store.database import Store
 
 _keyring_threads = new_limiter(2)  # a keyring that hangs costs these two and no more
 
@@ -32,53 +47,55 @@ async def unlock_store(
     """(created, how): open the session, or prove the right to it again where it is open.
 
     Raises DeniedError (wrong passphrase), LockedError (no store and not asked to make one),
-    UsageError, InvalidError
-    (tampering, named), UnavailableError.
+    UsageError, InvalidError (tampering, named), UnavailableError.
     """
     if not keyring and not passphrase:
         raise UsageError("unlock needs a passphrase of at least one byte, or the keyring")
-    async with agent.unlocking:
-        await _wait_after_failures(agent)
-        created = not agent.store.exists
-        if created and not create:
-            raise LockedError("there is no store yet", remedy="secret-agent unlock")
-        how = "keyring" if keyring else "passphrase"
-        try:
-            if keyring:
-                await _open_with_keyring(agent, created=created)
+    key = await _key_of(agent, create=create) if keyring else None
+    try:
+        async with agent.unlocking:
+            await _wait_after_failures(agent)
+            await agent.sweep()  # what is overdue is locked, and not to be prolonged
+            created = _is_new(agent)
+            if created and not create:
+                raise _no_store()
+            if key is None:
+                proved = await _with_passphrase(agent, holder, passphrase or b"", created=created)
             else:
-                await _open_with_passphrase(agent, bytes(passphrase or b""), created=created)
-        except DeniedError:
-            agent.session.failed(agent.clock.boot())
-            agent.record_later(
-                {
-                    "event": "session",
-                    "action": "unlock",
-                    "outcome": "deny",
-                    "because": f"wrong {how}",
-                    "holder": holder,
-                }
-            )
-            raise
-        agent.opened(lifetime_s=lifetime_s, how=how, holder=holder)
-        return created, how
+                proved = await _with_key(agent, holder, key, created=created)
+            if not agent.store.is_open:  # it was proved to a store that was locked meanwhile
+                raise locked_error("locked")
+            how = "passphrase" if key is None else "keyring"
+            if proved:
+                agent.opened(lifetime_s=lifetime_s, how=how, holder=holder)
+            return created, how
+    finally:
+        if key is not None:
+            key[:] = bytes(len(key))
 
 
 async def change_passphrase(agent: Agent, old: bytes, new: bytes) -> None:
-    """Wrap the store's key under a new passphrase.  Raises DeniedError where the old one is
-    wrong.
+    """Wrap the store's key under a new passphrase; a store that only the keyring opens has no old
+    one, and gets its first.
+
+    Raises DeniedError where the old one is wrong.
     """
     if not new:
         raise InvalidError("a new passphrase needs at least one byte")
     async with agent.unlocking:
         await _wait_after_failures(agent)
         try:
-            await agent.store.call(
-                lambda store: store.change_passphrase(old, new), deadline_s=OPEN_DEADLINE_S
-            )
+            await agent.store.call(partial(_change, old, new), deadline_s=OPEN_DEADLINE_S)
         except DeniedError:
             agent.session.failed(agent.clock.boot())
             raise
+
+
+def _change(old: bytes, new: bytes, store: "Store") -> None:
+    if not old and "passphrase" not in store.key_slots:
+        store.enrol_passphrase(new)
+    else:
+        store.change_passphrase(old, new)
 
 
 async def _wait_after_failures(agent: Agent) -> None:
@@ -87,42 +104,92 @@ async def _wait_after_failures(agent: Agent) -> None:
         await trio.sleep(wait_s)
 
 
-async def _open_with_passphrase(agent: Agent, passphrase: bytes, *, created: bool) -> None:
-    if agent.session.state == "unlocked":
-        await agent.store.call(
-            lambda store: store.prove_passphrase(passphrase), deadline_s=OPEN_DEADLINE_S
-        )
-    elif created:
-        await agent.store.open("create", passphrase)
-    else:
-        await agent.store.open("unlock", passphrase)
-
-
-async def _open_with_keyring(agent: Agent, *, created: bool) -> None:
-    """Open with the keyring's key; made, and enrolled in the store, when the session is open or the
-    store is new.
-    """
-    key = await _keyring(partial(read_key, agent.places.store))
-    if key is None or created:
-        if not created and agent.session.state != "unlocked":
-            raise LockedError(
-                "the keyring has no key of this store yet: unlock with the passphrase first, "
-                "then once more with the keyring",
-                remedy="secret-agent unlock",
+async def _with_passphrase(
+    agent: Agent, holder: Holder, passphrase: bytes, *, created: bool
+) -> bool:
+    """Open the store, or prove the passphrase to the open one; True."""
+    with _denial_counted(agent, holder, "wrong passphrase"):
+        if agent.store.is_open:
+            await agent.store.call(
+                lambda store: store.prove_passphrase(passphrase), deadline_s=OPEN_DEADLINE_S
             )
-        key = await _keyring(partial(make_key, agent.places.store))
-    assert key is not None, "make_key returns one"  # noqa: S101  # for the type checker
-    kept = key
-    if agent.session.state == "unlocked":
-        await agent.store.call(lambda store: store.enrol_key(kept), deadline_s=OPEN_DEADLINE_S)
-    elif created:
-        await agent.store.open("create_with_key", kept)
-    else:
-        await agent.store.open("unlock_with_key", kept)
-    kept[:] = bytes(len(kept))
+        else:
+            await agent.store.open("create" if created else "unlock", passphrase)
+    return True
 
 
-async def _keyring(call: "Callable[[], bytearray | None]") -> bytearray | None:
-    return await run_blocking(
-        call, deadline_s=DEADLINE_S, what="the OS keyring", limiter=_keyring_threads
+async def _key_of(agent: Agent, *, create: bool) -> bytearray:
+    """The keyring's key of this store; made where it may be entered into the store afterwards.
+
+    Raises LockedError where there is no key and none may be made, UnavailableError, InvalidError.
+    """
+    is_new = _is_new(agent)
+    if is_new and not create:
+        raise _no_store()
+    ask = read_or_make_key if is_new or agent.store.is_open else read_key
+    key = await run_blocking(
+        partial(ask, agent.store.path),
+        deadline_s=DEADLINE_S,
+        what="the OS keyring",
+        limiter=_keyring_threads,
+    )
+    if key is None:
+        raise _not_enrolled("the keyring has no key of this store")
+    return key
+
+
+async def _with_key(agent: Agent, holder: Holder, key: bytearray, *, created: bool) -> bool:
+    """Open the store, or enter the key into the open one; whether the right to the session is
+    proved by that: a key that could not open the store before proves nothing.
+    """
+    if agent.store.is_open:
+        await agent.broker.allow(Caller(holder), "admin", None)
+    if agent.store.is_open:
+        return await agent.store.call(partial(_enrol, key), deadline_s=OPEN_DEADLINE_S)
+    with _denial_counted(agent, holder, "wrong keyring"):
+        try:
+            await agent.store.open("create_with_key" if created else "unlock_with_key", key)
+        except NotFoundError:
+            raise _not_enrolled("the store does not know the keyring's key") from None
+    return True
+
+
+def _enrol(key: bytearray, store: "Store") -> bool:
+    """Let the keyring's key open the store; whether one could before."""
+    could_before = "keyring" in store.key_slots
+    store.enrol_key(key)
+    return could_before
+
+
+@contextmanager
+def _denial_counted(agent: Agent, holder: Holder, why: str) -> Iterator[None]:
+    """Make the next attempt wait, and record, where this one was wrong."""
+    try:
+        yield
+    except DeniedError:
+        agent.session.failed(agent.clock.boot())
+        agent.record_later(
+            {
+                "event": "session",
+                "action": "unlock",
+                "outcome": "deny",
+                "because": why,
+                "holder": holder,
+            }
+        )
+        raise
+
+
+def _is_new(agent: Agent) -> bool:
+    return not (agent.store.is_open or agent.store.exists)
+
+
+def _no_store() -> LockedError:
+    return LockedError("there is no store yet", remedy="secret-agent unlock")
+
+
+def _not_enrolled(why: str) -> LockedError:
+    return LockedError(
+        f"{why}: unlock with the passphrase, and then once more with --keyring",
+        remedy="secret-agent unlock && secret-agent unlock --keyring",
     )
