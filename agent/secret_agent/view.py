@@ -12,6 +12,8 @@ from secret_agent.scopes import Scope
 if TYPE_CHECKING:
     from secret_agent.store.records import SecretInfo, VersionInfo
 
+LAST_TIME = 253_402_300_799  # Unix seconds: the end of the year 9999, the last of RFC 3339
+
 
 def holder_view(holder: Holder) -> dict[str, Any]:
     """Who holds."""
@@ -94,13 +96,13 @@ def secret_view(info: "SecretInfo", last_used: float | None) -> dict[str, Any]:
         "type": info.type,
         "version": info.version,
         "versions": info.versions,
-        "created_at": rfc3339(info.created_at),
-        "updated_at": rfc3339(info.updated_at),
+        "created_at": _stored(info.created_at),
+        "updated_at": _stored(info.updated_at),
         "fields": list(info.field_names),
         "note": info.note,
-        "expires_at": None if info.expires_at is None else rfc3339(info.expires_at),
-        "rotate_due": None if info.rotate_due is None else rfc3339(info.rotate_due),
-        "last_used": None if last_used is None else rfc3339(last_used),
+        "expires_at": _stored(info.expires_at),
+        "rotate_due": _stored(info.rotate_due),
+        "last_used": _stored(last_used),
     }
 
 
@@ -108,7 +110,7 @@ def version_view(version: "VersionInfo") -> dict[str, Any]:
     """One entry of `history --json`."""
     return {
         "version": version.version,
-        "created_at": rfc3339(version.created_at),
+        "created_at": _stored(version.created_at),
         "by": version.by,
         "note": version.note,
         "deleted": version.deleted,
@@ -133,6 +135,13 @@ def scope_view(scope: Scope, clock: Clock, *, connections: int, leases: int) -> 
         "connections": connections,
         "leases": leases,
     }
+
+
+def _stored(wall_s: float | None) -> str | None:
+    """A time that was stored.  One that no calendar can show (a restored backup may hold any) is
+    shown as the last that it can, rather than failing the whole list.
+    """
+    return None if wall_s is None else rfc3339(min(wall_s, LAST_TIME))
 
 
 def _exe_of(lease: Lease, pid: int) -> str:
