@@ -32,11 +32,10 @@ ORDER_FOREGROUND = 2  # go on, in the foreground of its terminal
 ORDER_BACKGROUND = 3  # go on, in the background
 ORDER_BYTES = 2
 
-REPORT_STARTED = 1  # number: the command's pid, before exec
+REPORT_FORKED = 1  # number: the pid of what is about to become the command
 REPORT_FAILED = 2  # number: the errno of exec
 REPORT_STOPPED = 3  # number: the signal
 REPORT_ENDED = 4  # number: the exit status, 128+N by signal N
-REPORT_FORKED = 5  # number: the pid of what is about to become the command
 REPORT_BYTES = 5
 
 _SURVIVED: Final = (
