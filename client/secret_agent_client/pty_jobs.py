@@ -38,6 +38,7 @@ class Jobs:
         self._master = master
         self._wants_terminal = starts_in_front
         self.is_in_front = False
+        self._answered = 0  # continuations of ours that were answered before they were told
 
     def begin(self) -> bool:
         """Before the child starts; whether it starts in front."""
@@ -58,9 +59,21 @@ class Jobs:
                 self.resume(child)
                 return
         was_stopped = _stop_ourselves(number)
+        self._answered += was_stopped
         if not was_stopped and number in _WANTS_TERMINAL:
             child.signal(signal.SIGHUP)  # nobody will ever give it the terminal
         self.resume(child)
+
+    def continued(self, child: Child) -> None:
+        """A SIGCONT was told.
+
+        One that ended a stop of ours was answered when it did: answered again it could wake the
+        child from its next stop before that is known.
+        """
+        if self._answered:
+            self._answered -= 1
+        else:
+            self.resume(child)
 
     def resume(self, child: Child) -> None:
         """Go on, in front where that is wanted and possible: after a stop, and at SIGCONT."""

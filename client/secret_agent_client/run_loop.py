@@ -142,7 +142,7 @@ class Run:
             if number == signal.SIGWINCH:
                 self._jobs.resized()
             elif number == signal.SIGCONT:
-                self._jobs.resume(child)
+                self._jobs.continued(child)
             else:
                 child.signal(number)
 
