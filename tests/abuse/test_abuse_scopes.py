@@ -3,6 +3,8 @@
 import socket
 from pathlib import Path
 
+import pytest
+
 from support.agent import Agent
 from support.peer import Peer
 
@@ -66,6 +68,7 @@ def test_a_descriptor_too_many_or_none_is_no_way_in(unlocked: Agent) -> None:
     made.close()
 
 
+@pytest.mark.root  # the agent is not dumpable: nobody else sees its descriptors
 def test_a_thousand_descriptors_leave_none_behind(unlocked: Agent) -> None:
     def descriptors() -> int:
         return len(list(Path(f"/proc/{unlocked.pid}/fd").iterdir()))

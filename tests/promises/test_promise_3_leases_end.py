@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -110,7 +111,7 @@ def test_revocation_by_each_criterion(shared: Agent, how: str) -> None:
     with shared.connect() as peer:
         peer.hello()
         lease = peer.call("get", {"name": "three/a"})["lease"]["id"]
-        body = {
+        body: dict[str, Any] = {
             "id": {"leases": [lease]},
             "glob": {"secret": "three/*"},
             "holder": {"holder": os.getpid()},

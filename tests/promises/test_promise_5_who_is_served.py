@@ -33,10 +33,15 @@ def closed_without_a_word(agent: Agent, *command: str) -> bool:
     return done.stdout == b"b''\n"
 
 
-def last_refusal(agent: Agent) -> str:
-    found = agent.call("audit-show", {"limit": 1000})["records"]
-    refused = [each["because"] for each in found if each["event"] == "connection"]
-    return str(refused[-1])
+def refusal_of(agent: Agent, *command: str) -> str:
+    """Why a client started by this command was closed without a word, as the audit log tells."""
+    with agent.connect() as listener:
+        listener.hello()
+        listener.call("events", {"audit": True})
+        assert closed_without_a_word(agent, *command)
+        while (body := listener.next_event()["body"])["event"] != "connection":
+            pass
+        return str(body["because"])
 
 
 def test_a_process_in_another_user_namespace_is_refused(shared: Agent) -> None:
@@ -45,8 +50,7 @@ def test_a_process_in_another_user_namespace_is_refused(shared: Agent) -> None:
     probe = subprocess.run([unshare, "-Ur", "true"], capture_output=True, check=False)
     if probe.returncode != 0:
         pytest.skip("this kernel lets ordinary users make no user namespaces")
-    assert closed_without_a_word(shared, unshare, "-Ur")
-    assert "peer_namespace" in last_refusal(shared)
+    assert "peer_namespace" in refusal_of(shared, unshare, "-Ur")
 
 
 @pytest.mark.root
@@ -54,9 +58,9 @@ def test_another_uid_is_refused_even_where_the_socket_lets_it_in(shared: Agent) 
     """Abuse case 2; OpenSSH's agent-getpeereid."""
     shared.path.chmod(0o755)
     shared.socket.chmod(0o666)
+    as_nobody = (need("setpriv"), "--reuid=65534", "--clear-groups")
     try:
-        assert closed_without_a_word(shared, need("setpriv"), "--reuid=65534", "--clear-groups")
-        assert "peer_uid: uid 65534" in last_refusal(shared)
+        assert "peer_uid: uid 65534" in refusal_of(shared, *as_nobody)
     finally:
         shared.socket.chmod(0o600)
         shared.path.chmod(0o700)
@@ -87,7 +91,7 @@ def test_root_is_refused_by_another_users_agent(tmp_path: Path) -> None:
     finally:
         agent.kill()
         agent.wait(10)
-        agent.stdout.close()
+        agent.communicate()
         subprocess.run(["rm", "-r", str(home)], check=True)
 
 
@@ -133,7 +137,7 @@ def test_exec_after_connect_is_seen(shared: Agent) -> None:
             listener.call("events", {"audit": True})
             client.stdin.write(encode({"id": 5, "verb": "get", "body": {"name": "five/a"}}))
             client.stdin.close()
-            programs = []
+            programs: list[str] = []
             while not programs or programs[-1].startswith("python"):
                 body = listener.next_event()["body"]
                 if body.get("secret") == "five/a" and body.get("action") == "read":
