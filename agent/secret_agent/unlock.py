@@ -92,10 +92,12 @@ async def change_passphrase(agent: Agent, old: bytes, new: bytes) -> None:
 
 
 def _change(old: bytes, new: bytes, store: "Store") -> None:
-    if not old and "passphrase" not in store.key_slots:
-        store.enrol_passphrase(new)
-    else:
+    if "passphrase" in store.key_slots:
         store.change_passphrase(old, new)
+    elif old:
+        raise InvalidError("the store has no passphrase yet: leave the present one empty")
+    else:
+        store.enrol_passphrase(new)
 
 
 async def _wait_after_failures(agent: Agent) -> None:
