@@ -45,6 +45,9 @@ log_driver = "k8s-file"
 runtime = "runc"
 cgroup_manager = "cgroupfs"
 events_logger = "none"
+lock_type = "file"
+tmp_dir = "{path}/t"
+volume_path = "{path}/v"
 """
 
 
@@ -70,7 +73,7 @@ class Engine:
         self.close()
 
     def _settings(self) -> dict[str, str]:
-        (self.path / "containers.conf").write_text(_CONTAINERS_CONF)
+        (self.path / "containers.conf").write_text(_CONTAINERS_CONF.format(path=self.path))
         where = f'graphroot = "{self.path}/g"\nrootless_storage_path = "{self.path}/g"\n'
         storage = f'[storage]\ndriver = "overlay"\nrunroot = "{self.path}/r"\n{where}'
         (self.path / "storage.conf").write_text(storage)
@@ -116,7 +119,7 @@ class Engine:
             self.run("rm", "--force", "--all", "--time", "0", check=False)
             self._remove_storage()
         with contextlib.suppress(FileNotFoundError, ValueError, ProcessLookupError):
-            pause = int((self.path / "run/libpod/tmp/pause.pid").read_text())
+            pause = int((self.path / "t/pause.pid").read_text())
             os.kill(pause, signal.SIGKILL)
         shutil.rmtree(self.path, ignore_errors=True)
 
