@@ -20,7 +20,7 @@ from secret_agent.clock import Clock
 from secret_agent.hardening import LockedPage
 from secret_agent.session import locked_error
 from secret_agent.threads import new_limiter, run_blocking
-from secret_agent_client.errors import UnavailableError
+from secret_agent_client.errors import LockedError, UnavailableError
 from secret_agent_client.value import SecretValue
 
 if TYPE_CHECKING:  # importing the store costs its cryptography, which `start` need not wait for
@@ -64,7 +64,9 @@ class StoreAccess:
         self._store: Store | None = None
         self.anchored: tuple[int, str] | None = None  # the audit head that the store last sealed
         self._cache: SealedCache[Key, Entry] | None = None
-        self._locks = 0  # how often `forget` was called: tells an opening that it came too late
+        self.locks = (
+            0  # how often `forget` was called: tells an opening that a lock came in between
+        )
         self._turn = trio.Lock()
         self._thread_turn = threading.Lock()  # holds even when a deadline left a thread behind
         self._limiter = new_limiter(4)
@@ -79,14 +81,13 @@ class StoreAccess:
         """Whether the store's keys are in memory."""
         return self._store is not None
 
-    async def open(self, how: Opening, secret: bytes | bytearray) -> None:
+    async def open(self, how: Opening, secret: bytes | bytearray, *, locks: int) -> None:
         """Open or make the store, proving it whole first; the session is not unlocked before.
 
-        Raises DeniedError, InvalidError naming what was altered, UnavailableError; LockedError
-        where a lock came in between.
+        `locks`: what that was when the opening was asked for.  Raises DeniedError, InvalidError
+        naming what was altered, UnavailableError; LockedError where a lock came since.
         """
         assert self._store is None, "a store is closed before another is opened"  # noqa: S101  # a bug
-        locks = self._locks
         store = await self._opened(how, secret)
         try:
             self._take_over(store, locks)
@@ -97,10 +98,16 @@ class StoreAccess:
     def _take_over(self, store: "Store", locks: int) -> None:
         from secret_agent.sealed_memory import KEY_SIZE, SealedCache
 
-        if self._locks != locks:
-            raise locked_error("locked")
+        self.check_not_locked_since(locks)
         self._cache = SealedCache(LockedPage(KEY_SIZE))
         self._store, self.anchored = store, store.anchored
+
+    def check_not_locked_since(self, locks: int) -> None:
+        """Raise LockedError where a lock came since `locks` was looked at."""
+        if self.locks != locks:
+            raise LockedError(
+                "a lock came while the session was being unlocked", remedy="secret-agent unlock"
+            )
 
     async def _opened(self, how: Opening, secret: bytes | bytearray) -> "Store":
         """An open store, which is closed again where nobody waits for it any more."""
@@ -153,7 +160,7 @@ class StoreAccess:
 
     def forget(self) -> None:
         """Drop what is cached, at once and without waiting for the disk."""
-        self._locks += 1
+        self.locks += 1
         if self._cache is not None:
             self._cache.wipe()
             self._cache = None

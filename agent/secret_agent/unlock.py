@@ -18,8 +18,7 @@ from secret_agent.broker import Caller
 from secret_agent.core import Agent
 from secret_agent.keyring_key import DEADLINE_S, read_key, read_or_make_key
 from secret_agent.model import Holder
-from secret_agent.session import locked_error
-from secret_agent.store_access import OPEN_DEADLINE_S
+from secret_agent.store_access import OPEN_DEADLINE_S, Opening
 from secret_agent.threads import new_limiter, run_blocking
 from secret_agent_client.errors import (
     DeniedError,
@@ -51,21 +50,22 @@ async def unlock_store(
     """
     if not keyring and not passphrase:
         raise UsageError("unlock needs a passphrase of at least one byte, or the keyring")
+    await agent.sweep()  # what is overdue is locked, and not to be prolonged
+    locks = agent.store.locks
     key = await _key_of(agent, create=create) if keyring else None
     try:
         async with agent.unlocking:
             await _wait_after_failures(agent)
-            await agent.sweep()  # what is overdue is locked, and not to be prolonged
             created = _is_new(agent)
             if created and not create:
                 raise _no_store()
+            attempt = _Attempt(agent, holder, locks, created=created)
             if key is None:
-                proved = await _with_passphrase(agent, holder, passphrase or b"", created=created)
+                proved = await attempt.with_passphrase(passphrase or b"")
             else:
-                proved = await _with_key(agent, holder, key, created=created)
-            if not agent.store.is_open:  # it was proved to a store that was locked meanwhile
-                raise locked_error("locked")
+                proved = await attempt.with_key(key)
             how = "passphrase" if key is None else "keyring"
+            agent.store.check_not_locked_since(locks)
             if proved:
                 agent.opened(lifetime_s=lifetime_s, how=how, holder=holder)
             return created, how
@@ -106,20 +106,6 @@ async def _wait_after_failures(agent: Agent) -> None:
         await trio.sleep(wait_s)
 
 
-async def _with_passphrase(
-    agent: Agent, holder: Holder, passphrase: bytes, *, created: bool
-) -> bool:
-    """Open the store, or prove the passphrase to the open one; True."""
-    with _denial_counted(agent, holder, "wrong passphrase"):
-        if agent.store.is_open:
-            await agent.store.call(
-                lambda store: store.prove_passphrase(passphrase), deadline_s=OPEN_DEADLINE_S
-            )
-        else:
-            await agent.store.open("create" if created else "unlock", passphrase)
-    return True
-
-
 async def _key_of(agent: Agent, *, create: bool) -> bytearray:
     """The keyring's key of this store; made where it may be entered into the store afterwards.
 
@@ -140,20 +126,57 @@ async def _key_of(agent: Agent, *, create: bool) -> bytearray:
     return key
 
 
-async def _with_key(agent: Agent, holder: Holder, key: bytearray, *, created: bool) -> bool:
-    """Open the store, or enter the key into the open one; whether the right to the session is
-    proved by that: a key that could not open the store before proves nothing.
-    """
-    if agent.store.is_open:
-        await agent.broker.allow(Caller(holder), "admin", None)
-    if agent.store.is_open:
-        return await agent.store.call(partial(_enrol, key), deadline_s=OPEN_DEADLINE_S)
-    with _denial_counted(agent, holder, "wrong keyring"):
+class _Attempt:
+    """One attempt to open the session.  Its methods tell whether the right to it was proved."""
+
+    def __init__(self, agent: Agent, holder: Holder, locks: int, *, created: bool) -> None:
+        self._agent, self._store, self._holder = agent, agent.store, holder
+        self._locks, self._created = locks, created
+
+    async def with_passphrase(self, passphrase: bytes) -> bool:
+        """Open the store, or prove the passphrase to the open one."""
+        with self._denial_counted("wrong passphrase"):
+            if self._store.is_open:
+                await self._store.call(
+                    lambda store: store.prove_passphrase(passphrase), deadline_s=OPEN_DEADLINE_S
+                )
+            else:
+                how: Opening = "create" if self._created else "unlock"
+                await self._store.open(how, passphrase, locks=self._locks)
+        return True
+
+    async def with_key(self, key: bytearray) -> bool:
+        """Open the store, or enter the key into the open one: one that could not open the store
+        before proves nothing.
+        """
+        if self._store.is_open:
+            await self._agent.broker.allow(Caller(self._holder), "admin", None)
+            return await self._store.call(partial(_enrol, key), deadline_s=OPEN_DEADLINE_S)
+        with self._denial_counted("wrong keyring"):
+            how: Opening = "create_with_key" if self._created else "unlock_with_key"
+            try:
+                await self._store.open(how, key, locks=self._locks)
+            except NotFoundError:
+                raise _not_enrolled("the store does not know the keyring's key") from None
+        return True
+
+    @contextmanager
+    def _denial_counted(self, why: str) -> Iterator[None]:
+        """Make the next attempt wait, and record, where this one was wrong."""
         try:
-            await agent.store.open("create_with_key" if created else "unlock_with_key", key)
-        except NotFoundError:
-            raise _not_enrolled("the store does not know the keyring's key") from None
-    return True
+            yield
+        except DeniedError:
+            self._agent.session.failed(self._agent.clock.boot())
+            self._agent.record_later(
+                {
+                    "event": "session",
+                    "action": "unlock",
+                    "outcome": "deny",
+                    "because": why,
+                    "holder": self._holder,
+                }
+            )
+            raise
 
 
 def _enrol(key: bytearray, store: "Store") -> bool:
@@ -161,25 +184,6 @@ def _enrol(key: bytearray, store: "Store") -> bool:
     could_before = "keyring" in store.key_slots
     store.enrol_key(key)
     return could_before
-
-
-@contextmanager
-def _denial_counted(agent: Agent, holder: Holder, why: str) -> Iterator[None]:
-    """Make the next attempt wait, and record, where this one was wrong."""
-    try:
-        yield
-    except DeniedError:
-        agent.session.failed(agent.clock.boot())
-        agent.record_later(
-            {
-                "event": "session",
-                "action": "unlock",
-                "outcome": "deny",
-                "because": why,
-                "holder": holder,
-            }
-        )
-        raise
 
 
 def _is_new(agent: Agent) -> bool:
