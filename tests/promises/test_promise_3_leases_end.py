@@ -111,14 +111,14 @@ def test_revocation_by_each_criterion(shared: Agent, how: str) -> None:
     with shared.connect() as peer:
         peer.hello()
         lease = peer.call("get", {"name": "three/a"})["lease"]["id"]
-        body: dict[str, Any] = {
+        bodies: dict[str, dict[str, Any]] = {
             "id": {"leases": [lease]},
             "glob": {"secret": "three/*"},
             "holder": {"holder": os.getpid()},
             "all": {"all": True},
-        }[how]
+        }
         peer.call("events")
-        assert lease in peer.call("revoke", body)["ended"]
+        assert lease in peer.call("revoke", bodies[how])["ended"]
         event = peer.next_event()
         assert (event["event"], event["body"]["lease"]) == ("lease-ended", lease)
         assert event["body"]["why"] == "revoked"
