@@ -12,6 +12,7 @@ and nothing but the client's own sources and the shell scripts ever is.
 import argparse
 import io
 import os
+import py_compile
 import stat
 import sys
 import tempfile
@@ -45,12 +46,30 @@ def members() -> dict[str, bytes]:
     return {"__main__.py": MAIN.encode(), **dict(sorted(found.items()))}
 
 
-def archive(interpreter: str = INTERPRETER) -> bytes:
+def with_bytecode(sources: dict[str, bytes]) -> dict[str, bytes]:
+    """The sources, each with what this very Python compiles it to; any other one ignores that."""
+    both: dict[str, bytes] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        source, compiled = Path(folder, "source.py"), Path(folder, "compiled.pyc")
+        for name, content in sources.items():
+            both[name] = content
+            if name.endswith(".py") and name != "__main__.py":
+                source.write_bytes(content)
+                # Unchecked: nobody changes a source inside the archive, and no time is recorded.
+                mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
+                py_compile.compile(
+                    str(source), str(compiled), name, doraise=True, invalidation_mode=mode
+                )
+                both[name + "c"] = compiled.read_bytes()
+    return both
+
+
+def archive(files: dict[str, bytes], interpreter: str = INTERPRETER) -> bytes:
     """The whole file: an interpreter line, then the zip."""
     buffer = io.BytesIO()
     buffer.write(b"#!" + interpreter.encode() + b"\n")
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as made:
-        for name, content in members().items():
+        for name, content in files.items():
             made.writestr(_entry(name), content)
     return buffer.getvalue()
 
@@ -88,10 +107,16 @@ def main(argv: list[str]) -> int:
         metavar="COMMAND",
         help="the interpreter line, such as '/usr/bin/python3 -IS' (default: %(default)s)",
     )
+    parser.add_argument(
+        "--bytecode",
+        action="store_true",
+        help="add what this Python compiles: starts twice as fast there, depends on its version",
+    )
     options = parser.parse_args(argv)
     if "\n" in options.python or len(options.python) > 120:
         parser.error("--python must be one line of at most 120 characters")
-    write(options.output, archive(options.python))
+    files = with_bytecode(members()) if options.bytecode else members()
+    write(options.output, archive(files, options.python))
     return 0
 
 

@@ -36,6 +36,27 @@ def test_the_same_sources_make_the_same_bytes(tmp_path: Path, client: Path) -> N
     assert build(tmp_path / "other-name", env=odd, umask=0o077) == client.read_bytes()
 
 
+def test_bytecode_is_for_the_python_that_built_it_and_none_depends_on_it(
+    tmp_path: Path, client: Path, shared: Agent
+) -> None:
+    value = shared.put("zip/bytecode")
+    built = build(tmp_path / "client", "--bytecode", umask=0o077)
+    assert built == build(tmp_path / "again", "--bytecode")
+    for python in (sys.executable, "/usr/bin/python3"):
+        if Path(python).exists():
+            done = subprocess.run(
+                [python, "-IS", str(tmp_path / "client"), "get", "zip/bytecode"],
+                env={"SECRET_AGENT_SOCK": str(shared.socket), "PATH": os.defpath},
+                capture_output=True, timeout=60, check=False,
+            )  # fmt: skip  # a command line
+            assert (done.returncode, done.stdout) == (0, value), done.stderr.decode()
+    with zipfile.ZipFile(tmp_path / "client") as compiled, zipfile.ZipFile(client) as plain:
+        sources = set(plain.namelist())
+        added = {name for name in compiled.namelist() if name.endswith(".pyc")}
+        assert set(compiled.namelist()) - added == sources
+        assert len(added) == len([name for name in sources if name.endswith(".py")]) - 1
+
+
 def test_it_is_executable_and_nothing_else_is_left_in_the_folder(tmp_path: Path) -> None:
     build(tmp_path / "client", umask=0o077)
     assert [path.name for path in tmp_path.iterdir()] == ["client"]
