@@ -198,7 +198,9 @@ class StoreAccess:
         *,
         versions: tuple[int, ...] = (),  # noqa: ARG002  # every version is dropped, named or not
     ) -> T:
-        """Change the versions of a secret; what was cached of it is forgotten before and after."""
+        """Change the versions of a secret; what was cached of it is forgotten, whatever becomes of
+        the change.
+        """
         return await self.change({(name, stage)}, write)
 
     async def change(
@@ -209,7 +211,6 @@ class StoreAccess:
         deadline_s: float = DEADLINE_S,
     ) -> T:
         """Change the versions of several secrets; the same holds for each of them."""
-        self._drop(places)
         try:
             return await self.call(change, deadline_s=deadline_s)
         finally:

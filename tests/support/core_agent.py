@@ -5,11 +5,12 @@ log, real watcher; the clock can be set, and the store's stretching costs next t
 import json
 import os
 import socket
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import trio
 
@@ -151,3 +152,21 @@ async def records(agent: Agent) -> list[dict[str, Any]]:
 async def settled(agent: Agent) -> None:
     """Return when every thread at the store has ended, those left behind too."""
     await agent.store._call(lambda: None, deadline_s=10)
+
+
+class Hang:
+    """A call that hangs as a dead disk would, until it is let go."""
+
+    def __init__(self) -> None:
+        self.let_go = threading.Event()
+        self.begun = threading.Event()
+
+    def __call__(self, _store: object) -> None:
+        self.begun.set()
+        self.let_go.wait()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.let_go.set()
