@@ -27,7 +27,7 @@ use_secret-agent() {
   watch_file "$manifest"
   [[ -z $values ]] || options+=(--reveal)
   # No prompt: direnv runs before the prompt, where nobody expects a question.
-  exports=$(secret-agent env --no-input --shell posix "${options[@]}") || {
+  exports=$(secret-agent env --no-input --shell posix ${options[@]+"${options[@]}"}) || {
     status=$?
     __secret_agent_fail "nothing was exported (exit $status); once mended: direnv reload"
   }

@@ -35,8 +35,8 @@ __secret_agent_attach() { # export where a living agent is and register this she
   for socket in "${SECRET_AGENT_SOCK-}" "$known"; do
     [[ -S $socket ]] || continue
     __secret_agent_read "$socket"
-    # A scoped socket has no line beside it; with a line, the agent in it must be alive.
-    [[ -n $__secret_agent_state || ! -e ${socket%/*}/prompt ]] || continue
+    # A scoped socket has no line beside it; an agent with one must be alive, and ours.
+    [[ -n $__secret_agent_state && -O $socket || ! -e ${socket%/*}/prompt ]] || continue
     export SECRET_AGENT_SOCK=$socket
     [[ -z $__secret_agent_pid ]] || export SECRET_AGENT_PID=$__secret_agent_pid
     # In the background: the start of a shell need not wait for it.

@@ -45,8 +45,9 @@ function __secret_agent_attach # export where a living agent is and register thi
     for socket in $SECRET_AGENT_SOCK $known
         test -S "$socket"; or continue
         __secret_agent_read $socket
-        # A scoped socket has no line beside it; with a line, the agent in it must be alive.
-        test -n "$__secret_agent_state" -o ! -e (__secret_agent_file $socket); or continue
+        # A scoped socket has no line beside it; an agent with one must be alive, and ours.
+        test -n "$__secret_agent_state" -a -O $socket
+        or not test -e (__secret_agent_file $socket); or continue
         set -gx SECRET_AGENT_SOCK $socket
         test -z "$__secret_agent_pid"; or set -gx SECRET_AGENT_PID $__secret_agent_pid
         # In the background: the start of a shell need not wait for it.
@@ -54,8 +55,7 @@ function __secret_agent_attach # export where a living agent is and register thi
         disown $last_pid 2>/dev/null
         return 0
     end
-    set -e SECRET_AGENT_SOCK # of an agent that is gone: a tmux keeps them
-    set -e SECRET_AGENT_PID
+    set -e SECRET_AGENT_SOCK; set -e SECRET_AGENT_PID # of one that is gone: a tmux keeps them
     status is-interactive; and test "$SECRET_AGENT_AUTOSTART" != 0; or return 0
     command secret-agent start --shell fish --pid $fish_pid </dev/null | source
 end

@@ -1,4 +1,5 @@
-# shellcheck shell=sh
+# shellcheck shell=sh disable=SC3067
+# (SC3067: test -O is not in POSIX, but in dash, ksh and ash.)
 # secret-agent in a POSIX shell (dash, ksh, busybox ash): source this, or
 # eval "$(secret-agent shell-init sh)".
 #
@@ -34,8 +35,10 @@ __secret_agent_read() { # the line beside the socket $1, "STATE SESSION-ENDS LEA
 __secret_agent_try() { # attach to the agent at the socket $1, if it is alive
   [ -S "$1" ] || return 1
   __secret_agent_read "$1"
-  # A scoped socket has no line beside it; with a line, the agent in it must be alive.
-  [ -n "$__secret_agent_state" ] || [ ! -e "${1%/*}/prompt" ] || return 1
+  # A scoped socket has no line beside it; an agent with one must be alive, and ours.
+  if [ -z "$__secret_agent_state" ] || [ ! -O "$1" ]; then
+    [ ! -e "${1%/*}/prompt" ] || return 1
+  fi
   export SECRET_AGENT_SOCK="$1"
   [ -z "$__secret_agent_pid" ] || export SECRET_AGENT_PID="$__secret_agent_pid"
   command secret-agent register --pid "$$" </dev/null >/dev/null 2>&1 || :
@@ -43,7 +46,6 @@ __secret_agent_try() { # attach to the agent at the socket $1, if it is alive
 
 __secret_agent_attach() { # export where a living agent is and register this shell with it
   ! __secret_agent_try "${SECRET_AGENT_SOCK-}" || return 0
-  # shellcheck disable=SC3067  # -O is in dash, ksh and ash; where it is not, start finds the agent
   __secret_agent_run=${SECRET_AGENT_HOME:-${XDG_RUNTIME_DIR-}/secret-agent}/agent.sock
   if [ -O "$__secret_agent_run" ] && __secret_agent_try "$__secret_agent_run"; then return 0; fi
   unset SECRET_AGENT_SOCK SECRET_AGENT_PID # of an agent that is gone: a tmux keeps them

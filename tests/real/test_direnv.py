@@ -50,9 +50,12 @@ def export(person: Person, envrc: str, **environment: str) -> "subprocess.Comple
     )
 
 
-def test_references_are_exported_and_no_lease_is_taken(person: Person, agent: Agent) -> None:
+@pytest.mark.parametrize("before", ["", "strict_env\n", "set -euo pipefail\n"])
+def test_references_are_exported_and_no_lease_is_taken(
+    person: Person, agent: Agent, before: str
+) -> None:
     person.trust_project()
-    done = export(person, "use secret-agent\n")
+    done = export(person, f"{before}use secret-agent\n")
     assert done.returncode == 0, done.stderr.decode()
     assert b'"DB_PASSWORD":"secret://app/db"' in done.stdout.replace(b" ", b"")
     assert agent.call("leases", {})["leases"] == []

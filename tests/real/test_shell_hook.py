@@ -3,6 +3,8 @@
 import os
 import re
 import select
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -101,6 +103,25 @@ def test_the_first_tab_loads_the_real_completion(
         terminal.expect(r"shell-init ", start=start)
         terminal.send("fi\t")
         terminal.expect(r"fish", start=start)
+
+
+@by_name(PROMPTING)
+def test_an_agent_that_is_stopped_holds_no_shell_up(
+    unlocked: Agent, tmp_path: Path, shell: Shell
+) -> None:
+    person = Person(unlocked, tmp_path)
+    os.kill(unlocked.pid, signal.SIGSTOP)
+    try:
+        started_at = time.monotonic()
+        with person.at(shell, hook(shell)) as terminal:
+            terminal.run("true")
+            assert time.monotonic() - started_at < 1.0, "the start of the shell waits"
+            terminal.send("exit\r")
+            terminal.wait()
+            assert b"secret-agent:" not in terminal.seen
+    finally:
+        os.kill(unlocked.pid, signal.SIGCONT)
+    assert time.monotonic() - started_at < 5.0, "the exit of the shell hangs"
 
 
 def test_a_shell_that_ends_at_once_leaves_nothing_behind(unlocked: Agent, tmp_path: Path) -> None:

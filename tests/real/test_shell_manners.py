@@ -68,11 +68,13 @@ def test_a_scoped_socket_that_was_inherited_stays(
 
 @pytest.mark.root
 @by_name(ALL)
-def test_a_well_known_socket_of_somebody_else_is_no_agent(desk: Desk, shell: Shell) -> None:
-    """Abuse 46, 47: what another user put there is neither exported nor talked to."""
+@pytest.mark.parametrize("inherited", [False, True])
+def test_the_agent_of_another_user_is_nobody(desk: Desk, shell: Shell, *, inherited: bool) -> None:
+    """Abuse 46, 47, and `sudo -s`: it is neither exported nor talked to."""
     desk.listen(state="unlocked 0 0")
     os.chown(desk.socket, 65534, 65534)
-    done = desk.run(shell, f'{source(shell)}; echo "[$SECRET_AGENT_SOCK]"')
+    environment = {"SECRET_AGENT_SOCK": str(desk.socket)} if inherited else {}
+    done = desk.run(shell, f'{source(shell)}; echo "[$SECRET_AGENT_SOCK]"', **environment)
     assert done.stdout == "[]\n"
     assert desk.calls() == []
 
