@@ -11,6 +11,7 @@ client's is used, no symlink is followed into the folder above, and removal foll
 
 import fcntl
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -22,6 +23,9 @@ from secret_agent.model import ProcessKey
 from secret_agent_client.errors import DeniedError, UnavailableError
 
 MAX_WORKDIRS = 1024
+MOUNTS = Path("/proc/self/mountinfo")
+
+_OCTAL = re.compile(r"\\([0-7]{3})")  # how mountinfo writes blanks and backslashes (proc(5))
 
 
 class Workdirs:
@@ -104,10 +108,10 @@ def is_tmpfs(path: Path) -> bool:
     """
     resolved = os.path.realpath(path)
     best, kind = "", ""
-    with Path("/proc/self/mountinfo").open(encoding="utf-8", errors="surrogateescape") as lines:
+    with MOUNTS.open(encoding="utf-8", errors="surrogateescape") as lines:
         for line in lines:
             before, _, after = line.partition(" - ")
-            mount = before.split()[4].replace("\\040", " ")
+            mount = _OCTAL.sub(lambda found: chr(int(found[1], 8)), before.split()[4])
             below = resolved == mount or resolved.startswith(mount.rstrip("/") + "/")
             if below and len(mount) >= len(best):
                 best, kind = mount, after.split()[0]
