@@ -25,7 +25,11 @@ class FakeWatcher:
         self.gone: set[ProcessKey] = set()
 
     def watch(
-        self, key: ProcessKey, callback: Callable[[ProcessKey], None], *, opener: Opener = open_pidfd
+        self,
+        key: ProcessKey,
+        callback: Callable[[ProcessKey], None],
+        *,
+        opener: Opener = open_pidfd,
     ) -> None:
         if key in self.gone:
             raise DeniedError("the process is gone")
