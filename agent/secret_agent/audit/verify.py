@@ -58,7 +58,7 @@ def verify(
     """
     opened = open_all(folder)
     try:
-        walk = _Walk({seq: digest for seq, digest in anchors if seq > 0}, _lines(opened))
+        walk = _Walk(_by_number(anchors), _lines(opened))
         bad = walk.to(until)
     finally:
         close_all(opened)
@@ -72,8 +72,17 @@ def _lines(opened: list[tuple[Path, int]]) -> Iterator[_Line]:
             yield path.name, number, line
 
 
+def _by_number(anchors: Iterable[tuple[int, str]]) -> dict[int, set[str]]:
+    """Every digest that somebody remembers of a record: two that differ cannot both fit."""
+    remembered: dict[int, set[str]] = {}
+    for seq, digest in anchors:
+        if seq > 0:
+            remembered.setdefault(seq, set()).add(digest)
+    return remembered
+
+
 class _Walk:
-    def __init__(self, anchors: dict[int, str], lines: Iterator[_Line]) -> None:
+    def __init__(self, anchors: dict[int, set[str]], lines: Iterator[_Line]) -> None:
         self.records = 0
         self.seq = 0
         self.digest = GENESIS
@@ -108,7 +117,7 @@ class _Walk:
         self._note_pruning(record)
         self.records += 1
         self.seq, self.digest = seq, digests[0]
-        if self._anchors.pop(seq, self.digest) != self.digest:
+        if self._anchors.pop(seq, {self.digest}) != {self.digest}:
             return self._bad(seq, "rewritten: another record is known to have stood here")
         return None
 

@@ -195,3 +195,12 @@ def test_a_log_that_is_gone_shows_against_an_anchor(tmp_path: Path) -> None:
     assert bad is not None
     assert (bad.file, bad.seq) == ("audit.jsonl", 1)
     assert bad.what == "truncated: the log once reached record 3"
+
+
+def test_two_who_remember_different_records_are_both_heard(log: Path) -> None:
+    """The agent's own head must not hide what the store remembers of the same number."""
+    head = verify(log).head
+    for anchors in ([(COUNT, head), (COUNT, "0" * 64)], [(COUNT, "0" * 64), (COUNT, head)]):
+        bad = verify(log, anchors=anchors).first_bad
+        assert bad is not None
+        assert bad.what.startswith("rewritten")
