@@ -141,6 +141,7 @@ class Agent:
         self.changed()
         if not was_open:
             return ended
+        self._write_prompt_file()
         self.record_later({"event": "session", "action": "lock", "outcome": "done", "because": why})
         self.hub.everybody("session-locked", {"why": why})
         with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_S):
@@ -153,6 +154,7 @@ class Agent:
     def opened(self, *, lifetime_s: float | None, how: str, holder: Holder) -> None:
         """The store is open: so is the session."""
         self.session.unlock(self.clock.boot(), lifetime_s=lifetime_s)
+        self._write_prompt_file()
         self.desk.opened()
         self.hub.everybody("session-unlocked", {})
         self.record_later(
@@ -305,12 +307,15 @@ class Agent:
 
     async def run_prompt_file(self) -> None:
         """Keep the one line that shell prompts read without starting a process."""
-        path = self.places.runtime / "prompt"
         while True:
             self._prompt_dirty = trio.Event()
-            _write_line(path, self._prompt_line())
+            self._write_prompt_file()
             await self._prompt_dirty.wait()
             await trio.sleep(PROMPT_FILE_S)
+
+    def _write_prompt_file(self) -> None:
+        """Now: the prompt after `unlock` or `lock` must not tell of what was before."""
+        _write_line(self.places.runtime / "prompt", self._prompt_line())
 
     def _prompt_line(self) -> str:
         """State, when the session ends, when the next lease does (Unix seconds or 0), our pid."""

@@ -34,6 +34,9 @@ SHELLS: Final = frozenset(
 MULTICALL: Final = frozenset({"busybox", "toybox"})
 """Programs that are a shell under one name and something else under another."""
 
+EVALUATORS: Final = frozenset({"direnv"})
+"""Programs that start a shell of their own only to evaluate a file for the shell above them."""
+
 _DELETED: Final = " (deleted)"  # the kernel's mark on a file that was replaced while it runs
 _VERSION: Final = re.compile(r"-?[0-9]+(?:\.[0-9]+)*$|-static$")
 
@@ -62,15 +65,19 @@ def find_shell(line: Sequence[Member]) -> Shell | None:
 
     `line` holds the process itself, then its parent, and so on.
     """
-    if not line:
-        return None
-    uid = line[0].uid
-    for place, member in enumerate(line):
+    nearest = None
+    place = 0
+    while place < len(line):
+        member = line[place]
         name = shell_name(member.exe, member.name, member.arguments)
-        if name is not None and member.uid == uid:
-            top = _climb(line, place)
-            return Shell(line[top].key, top, name)
-    return None
+        if name is not None and member.uid == line[0].uid:
+            place = _climb(line, place)
+            found = Shell(line[place].key, place, name)
+            if not _evaluates_for_another(line, place):
+                return found
+            nearest = nearest or found
+        place += 1
+    return nearest
 
 
 def shell_name(exe: str, name: str, arguments: Sequence[str]) -> str | None:
@@ -94,6 +101,11 @@ def program_name(exe: str) -> str:
     """An executable's base name without marks of upgrade or version: `zsh-5.9 (deleted)`: zsh."""
     base = exe.removesuffix(_DELETED).rpartition("/")[2]
     return base if base in SHELLS else _VERSION.sub("", base)
+
+
+def _evaluates_for_another(line: Sequence[Member], place: int) -> bool:
+    """Whether the shell there is direnv's own, gone as soon as it has read an .envrc."""
+    return place + 1 < len(line) and program_name(line[place + 1].exe) in EVALUATORS
 
 
 def _climb(line: Sequence[Member], place: int) -> int:
