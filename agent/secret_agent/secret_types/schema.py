@@ -117,7 +117,7 @@ _BUILT_IN = (
         "password",
         {
             "username": FieldType(sensitive=False),
-            "password": FieldType(generate="alnum:32"),
+            "password": FieldType(required=True, generate="alnum:32"),
             "url": FieldType(sensitive=False),
         },
     ),

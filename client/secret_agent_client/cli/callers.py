@@ -61,14 +61,19 @@ def shell_name(process: Process) -> str:
 
 
 def _caller(pid: int) -> Process | None:
-    """The process, or the one that it is a forked copy of."""
+    """The process, or the one that it is a forked copy of; None where it cannot be seen."""
+    process = _seen(pid)
+    for _ in range(MAX_COPIES):
+        # What cannot be seen is another user's (a login shell's parent is root's), and so no copy.
+        parent = None if process is None else _seen(process.parent)
+        if process is None or parent is None or not process.is_copy_of(parent):
+            break
+        process = parent
+    return process
+
+
+def _seen(pid: int) -> Process | None:
     try:
-        process = Process(pid)
-        for _ in range(MAX_COPIES):
-            parent = Process(process.parent)
-            if not process.is_copy_of(parent):
-                break
-            process = parent
+        return Process(pid)
     except (OSError, ValueError, IndexError):
         return None
-    return process

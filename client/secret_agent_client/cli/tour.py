@@ -11,6 +11,7 @@ import secrets
 import shlex
 import shutil
 import subprocess
+import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -37,7 +38,7 @@ def _tour(_args: Namespace, out: Output) -> int:
         finally:
             tour.end()
     out.line()
-    out.line("That was all of it, and nothing is left.  To begin: eval $(secret-agent start)")
+    out.line(f"That was all of it, and nothing is left.  To begin: {_first_command()}")
     return 0
 
 
@@ -163,3 +164,12 @@ COMMANDS = {
         run=_tour,
     ),
 }
+
+
+def _first_command() -> str:
+    """What to type next; where the command is not on PATH yet, with that."""
+    start = "eval $(secret-agent start)"
+    if shutil.which("secret-agent") is not None:
+        return start
+    folder = os.path.dirname(os.path.abspath(sys.argv[0]))  # noqa: PTH100, PTH120  # no pathlib here
+    return f'export PATH="{folder}:$PATH"; {start}'

@@ -114,7 +114,21 @@ def _target(text: str, args: Namespace) -> Reference:
         check_stage(args.stage)
     if None not in (args.stage, reference.stage) and args.stage != reference.stage:
         raise UsageError("--stage and the reference name two stages")
-    return Reference(reference.name, field=reference.field, stage=args.stage or reference.stage)
+    field = reference.field
+    if args.stdin and args.field:
+        field = _field_of_stdin(args.field, field)
+        args.field = []
+    return Reference(reference.name, field=field, stage=args.stage or reference.stage)
+
+
+def _field_of_stdin(named: list[str], field: str | None) -> str:
+    """`--field F --stdin` means F: nobody who pipes a value wants to be asked for it."""
+    if len(named) > 1 or field not in (None, named[0]):
+        raise UsageError(
+            "stdin gives one field, and several are named",
+            remedy="secret-agent set NAME --json-stdin <FILE",
+        )
+    return check_field(named[0])
 
 
 def _plain_pair(word: str, reference: Reference) -> tuple[str, str]:
