@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import trio
+import trio.testing
 
 from secret_agent.audit.log import AuditLog
 from secret_agent.broker import Ask, Caller, Grant
@@ -145,6 +146,7 @@ async def refused(agent: Agent, name: str, **more: Any) -> str:
 
 async def records(agent: Agent) -> list[dict[str, Any]]:
     """All records, those under way included."""
+    await trio.testing.wait_all_tasks_blocked()  # until what is to be recorded later has been begun
     await agent.record({"event": "agent", "action": "start", "outcome": "done"})
     return [json.loads(line) for line in agent.audit.path.read_text().splitlines()]
 
