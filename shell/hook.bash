@@ -39,8 +39,8 @@ __secret_agent_attach() { # export where a living agent is and register this she
     [[ -n $__secret_agent_state && -O $socket || ! -e ${socket%/*}/prompt ]] || continue
     export SECRET_AGENT_SOCK=$socket
     [[ -z $__secret_agent_pid ]] || export SECRET_AGENT_PID=$__secret_agent_pid
-    # In the background: the start of a shell need not wait for it.
-    { __secret_agent_quietly register --pid $$ & } 2>/dev/null
+    # In the background: neither the shell's start nor a reader of its output waits for it.
+    { exec secret-agent register --pid $$ </dev/null >/dev/null 2>&1 & } 2>/dev/null
     disown $! 2>/dev/null || :
     return 0
   done
@@ -55,7 +55,7 @@ __secret_agent_follow() { # what `use secret-agent --values` loaded ends with it
   __secret_agent_leases=$now
   if [[ $now != "$old" && $old != "$__secret_agent_outer" && $old =~ $form ]]; then
     # shellcheck disable=SC2086  # words, checked above
-    (set -- $old && shift && __secret_agent_quietly revoke "$@" &)
+    (set -- $old && shift && exec secret-agent revoke "$@" </dev/null >/dev/null 2>&1 &)
   fi
   if [[ $__secret_agent_state != unlocked ]]; then
     [[ -n $now ]] || return 0

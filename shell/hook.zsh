@@ -44,7 +44,7 @@ __secret_agent_attach() { # export where a living agent is and register this she
     export SECRET_AGENT_SOCK=$socket
     [[ -z $__secret_agent_pid ]] || export SECRET_AGENT_PID=$__secret_agent_pid
     # In the background: the start of a shell need not wait for it.
-    __secret_agent_quietly register --pid $$ &!
+    __secret_agent_quietly register --pid $$ >/dev/null 2>&1 &!
     return 0
   done
   unset SECRET_AGENT_SOCK SECRET_AGENT_PID # of an agent that is gone: a tmux keeps them
@@ -57,7 +57,7 @@ __secret_agent_follow() { # what `use secret-agent --values` loaded ends with it
   local form='^[1-9][0-9]{0,11}( [A-Za-z0-9_-]+)+$' # when the first ends, and their ids
   __secret_agent_leases=$now
   if [[ $now != $old && $old != $__secret_agent_outer && $old =~ $form ]]; then
-    __secret_agent_quietly revoke ${${(s: :)old}[2,-1]} &!
+    __secret_agent_quietly revoke ${${(s: :)old}[2,-1]} >/dev/null 2>&1 &!
   fi
   if [[ $__secret_agent_state != unlocked ]]; then
     [[ -n $now ]] || return 0

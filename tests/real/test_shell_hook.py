@@ -124,6 +124,23 @@ def test_an_agent_that_is_stopped_holds_no_shell_up(
     assert time.monotonic() - started_at < 5.0, "the exit of the shell hangs"
 
 
+@by_name(PROMPTING)
+def test_who_reads_a_shells_output_does_not_wait_for_the_registration(
+    unlocked: Agent, tmp_path: Path, shell: Shell
+) -> None:
+    """`x=$(bash -c …)` ends with the shell: what runs in the background has let go of the pipe."""
+    person = Person(unlocked, tmp_path)
+    stopped = person.programs / "secret-agent"
+    stopped.write_text(f"#!/bin/sh\necho $$ >{tmp_path}/pid\nkill -STOP $$\n")
+    done = person.script(shell, hook(shell))
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    deadline = time.monotonic() + DEADLINE_S
+    while not (pid := (tmp_path / "pid").read_text() if (tmp_path / "pid").exists() else ""):
+        assert time.monotonic() < deadline, "nothing was started"
+        os.sched_yield()
+    os.kill(int(pid), signal.SIGKILL)
+
+
 def test_a_shell_that_ends_at_once_leaves_nothing_behind(unlocked: Agent, tmp_path: Path) -> None:
     """The registration that is under way when its shell ends is refused and says nothing."""
     person = Person(unlocked, tmp_path)
