@@ -35,6 +35,9 @@ INTRODUCTION = f"""\
 """
 
 
+_NOT_TAKEN = "an argument that it does not take"
+
+
 class Parser(ArgumentParser):
     """An argument parser that raises UsageError, and does not repeat what it was given."""
 
@@ -105,7 +108,7 @@ def split(argv: "Sequence[str]") -> tuple[list[str], str | None, list[str]]:
 def without_values(message: str) -> str:
     """The message of argparse with what the person typed taken out: it quotes arguments freely."""
     if message.startswith("unrecognized arguments"):
-        return "an argument that it does not take"
+        return _NOT_TAKEN
     for mark in (": invalid choice:", ": invalid ", ": ignored explicit argument", ": could match"):
         head, found, tail = message.partition(mark)
         if found:
@@ -138,7 +141,13 @@ def parse(verb: str, command: Command, words: "Sequence[str]") -> Namespace:
     if command.takes_command and "--" in words:
         at = words.index("--")
         words, line = words[:at], words[at + 1 :]
-    args = parser_for(verb, command).parse_args(words)
+    try:
+        args = parser_for(verb, command).parse_args(words)
+    except UsageError as error:
+        if command.takes_command and line is None and error.message.endswith(_NOT_TAKEN):
+            message = f"{verb}: a command to run stands behind --"
+            raise UsageError(message, remedy=command.example) from None
+        raise
     if command.takes_command:
         args.command = line
     return args
