@@ -8,7 +8,8 @@ is not written later; what was written is never served from an older cache entry
 """
 
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,7 @@ from secret_agent.clock import Clock
 from secret_agent.hardening import LockedPage
 from secret_agent.session import locked_error
 from secret_agent.threads import new_limiter, run_blocking
-from secret_agent_client.errors import LockedError, UnavailableError
+from secret_agent_client.errors import LockedError, SecretAgentError, UnavailableError
 from secret_agent_client.value import SecretValue
 
 if TYPE_CHECKING:  # importing the store costs its cryptography, which `start` need not wait for
@@ -69,6 +70,7 @@ class StoreAccess:
         )
         self._turn = trio.Lock()
         self._thread_turn = threading.Lock()  # holds even when a deadline left a thread behind
+        self._closings: list[_Closing] = []  # what the next thread does first
         self._limiter = new_limiter(4)
 
     @property
@@ -141,15 +143,25 @@ class StoreAccess:
         if store is None:
             return
 
+        closing = _Closing(store, anchor)
+        self._closings.append(closing)
+
         def close() -> None:
-            with self._thread_turn:
-                try:
-                    if anchor is not None:
-                        store.anchor(*anchor)
-                finally:
-                    store.close()
+            with self._in_turn():
+                if closing.trouble is not None:
+                    raise closing.trouble
 
         await run_blocking(close, deadline_s=DEADLINE_S, what="the store", limiter=new_limiter(1))
+
+    @contextmanager
+    def _in_turn(self) -> Iterator[None]:
+        """A thread's turn at the store.  A lock gives its turns in no order, so whoever comes first
+        closes what is to be closed: the next opening must not find the store in use.
+        """
+        with self._thread_turn:
+            while self._closings:
+                self._closings.pop(0).run()
+            yield
 
     @property
     def trouble(self) -> str | None:
@@ -246,7 +258,7 @@ class StoreAccess:
         given_up: list[bool] = []
 
         def one_at_a_time() -> T:
-            with self._thread_turn:
+            with self._in_turn():
                 if given_up:
                     raise _too_slow(deadline_s)
                 return call()
@@ -263,6 +275,23 @@ class StoreAccess:
             finally:
                 given_up.append(True)
         raise _too_slow(deadline_s)
+
+
+class _Closing:
+    """A store that is to be closed, by whichever thread has the next turn."""
+
+    def __init__(self, store: "Store", anchor: tuple[int, str] | None) -> None:
+        self._store, self._anchor = store, anchor
+        self.trouble: SecretAgentError | None = None  # what kept the audit head from being noted
+
+    def run(self) -> None:
+        try:
+            if self._anchor is not None:
+                self._store.anchor(*self._anchor)
+        except SecretAgentError as error:
+            self.trouble = error
+        finally:
+            self._store.close()
 
 
 class _Handover:

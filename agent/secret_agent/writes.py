@@ -51,7 +51,7 @@ def _write(body: Mapping[str, Any], stage: str, by: str, store: "Store") -> dict
     if not fields:
         raise UsageError("there is nothing to write", remedy=f"secret-agent set {name} --stdin")
     kept = before.field_names if before and merge else ()
-    kind.check(fields, also=[each for each in kept if each not in fields])
+    kind.check(fields, also=kept)
     info = store.put(
         name,
         stage,
