@@ -1,5 +1,6 @@
 """The hooks with the real command and the real agent: installed as shell/README.md says it."""
 
+import contextlib
 import os
 import re
 import select
@@ -138,7 +139,8 @@ def test_who_reads_a_shells_output_does_not_wait_for_the_registration(
     while not (pid := (tmp_path / "pid").read_text() if (tmp_path / "pid").exists() else ""):
         assert time.monotonic() < deadline, "nothing was started"
         os.sched_yield()
-    os.kill(int(pid), signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):  # the kernel ends a stopped orphan by itself
+        os.kill(int(pid), signal.SIGKILL)
 
 
 def test_a_shell_that_ends_at_once_leaves_nothing_behind(unlocked: Agent, tmp_path: Path) -> None:

@@ -177,7 +177,7 @@ zshexit() {{ echo bye >{desk.folder}/bye }}
 def test_a_replaced_agent_is_joined_at_the_next_prompt_once(desk: Desk, shell: Shell) -> None:
     desk.listen(state="unlocked 0 0")
     with open_shell(desk, shell, source(shell) + "\n") as terminal:
-        terminal.run("true")
+        desk.await_calls(1)
         replaced = f"unlocked 0 0 {os.getppid()}\n"
         desk.line.write_text(replaced)
         terminal.run("true")
@@ -318,6 +318,7 @@ def test_the_exit_hook_says_goodbye_where_a_shell_runs_it(
     desk.listen(state="unlocked 0 0")
     with open_shell(desk, shell, source(shell) + "\n") as terminal:
         terminal.run("true")
+        desk.await_calls(1)
         match how:
             case "exit" | "exec":
                 terminal.send({"exit": "exit\r", "exec": "exec true\r"}[how])

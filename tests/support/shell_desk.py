@@ -8,6 +8,7 @@ import os
 import select
 import socket
 import subprocess
+import time
 from pathlib import Path
 
 from support.agent import ROOT
@@ -65,6 +66,13 @@ class Desk:
             "LANG": "C.UTF-8",
             **more,
         }
+
+    def await_calls(self, count: int) -> None:
+        """Until so many calls are noted, for what a shell does in the background."""
+        deadline = time.monotonic() + DEADLINE_S
+        while not self.log.exists() or len(self.log.read_text().splitlines()) < count:
+            assert time.monotonic() < deadline, f"there are never {count} calls"
+            os.sched_yield()
 
     def calls(self) -> list[str]:
         """All calls, without the pids, once the shells and what they left behind have ended."""
