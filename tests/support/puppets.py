@@ -212,7 +212,7 @@ def in_new_pid_namespace(
     The agent's and the tests' packages can be imported.  `descriptor` is inherited, and its number
     is the last argument.
     """
-    # Unmeasured: a fork that coverage follows takes longer than the clock tick that some cases need.
+    # Unmeasured: a fork that coverage follows takes longer than the tick that some cases need.
     kept = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
     proc = ["--mount-proc"] if mount_proc else []
     passed = () if descriptor is None else (descriptor,)

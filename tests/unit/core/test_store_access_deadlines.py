@@ -70,7 +70,7 @@ async def test_a_lock_does_not_wait_for_a_disk_that_hangs_but_the_keys_go_when_i
         assert agent.session.state == "locked"
     await settled(agent)
     with trio.fail_after(5):
-        while store._ledger._opened is not None:  # noqa: ASYNC110  # a thread's end has no event
+        while store._ledger._opened is not None:  # a thread's end has no event
             await trio.lowlevel.checkpoint()
     monkeypatch.undo()
     await unlock(agent)
