@@ -103,18 +103,21 @@ class Workdirs:
 
 
 def is_tmpfs(path: Path) -> bool:
-    """Whether a path lies on a file system that lives in memory, by the longest mount point above
-    it.
+    """Whether a path is known to lie on a file system that lives in memory, by the longest mount
+    point above it.
     """
     resolved = os.path.realpath(path)
     best, kind = "", ""
-    with MOUNTS.open(encoding="utf-8", errors="surrogateescape") as lines:
-        for line in lines:
-            before, _, after = line.partition(" - ")
-            mount = _OCTAL.sub(lambda found: chr(int(found[1], 8)), before.split()[4])
-            below = resolved == mount or resolved.startswith(mount.rstrip("/") + "/")
-            if below and len(mount) >= len(best):
-                best, kind = mount, after.split()[0]
+    try:
+        table = MOUNTS.read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:
+        return False  # for want of descriptors, say: then nothing is promised
+    for line in table.split("\n")[:-1]:
+        before, _, after = line.partition(" - ")
+        mount = _OCTAL.sub(lambda found: chr(int(found[1], 8)), before.split()[4])
+        below = resolved == mount or resolved.startswith(mount.rstrip("/") + "/")
+        if below and len(mount) >= len(best):
+            best, kind = mount, after.split()[0]
     return kind in ("tmpfs", "ramfs")
 
 

@@ -225,5 +225,12 @@ def test_what_lives_in_memory_is_told_by_the_mount_above(
     assert is_tmpfs(Path(place)) == told
 
 
+def test_where_the_mounts_cannot_be_read_nothing_is_promised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workdirs, "MOUNTS", tmp_path / "none")
+    assert not is_tmpfs(tmp_path)
+
+
 def test_this_machine_s_own_mounts_are_read() -> None:
     assert not is_tmpfs(Path("/proc/sys"))
