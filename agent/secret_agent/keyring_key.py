@@ -93,12 +93,12 @@ def _choose() -> Backend:
     usable = [found for _, module, name in BACKENDS if (found := _load(module, name)) is not None]
     if usable:
         return max(usable, key=lambda pair: pair[0])[1]
-    names = " nor ".join(name for name, _, _ in BACKENDS)
-    why = ""
+    names = " and ".join(name for name, _, _ in BACKENDS)
+    why = f"{names} looked for"
     if sys.platform == "linux" and "DBUS_SESSION_BUS_ADDRESS" not in os.environ:
-        why = " (the agent was started without a session bus)"
+        why = f"{why}, but the agent was started without a session bus"
     raise UnavailableError(
-        f"no OS keyring answers here, neither {names}{why}; one that is a file is never used",
+        f"no OS keyring answers here ({why}); one that is a file is never used",
         remedy="secret-agent unlock",
     )
 

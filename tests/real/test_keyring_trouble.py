@@ -36,7 +36,7 @@ def test_without_a_session_bus_the_error_says_so() -> None:
     with Agent() as agent:
         error = refusal(agent)
     assert error["code"] == "unavailable"
-    assert "neither the Secret Service nor KWallet" in error["message"]
+    assert "the Secret Service and KWallet looked for" in error["message"]
     assert "started without a session bus" in error["message"]
     assert error["try"] == "secret-agent unlock"
 
@@ -46,7 +46,7 @@ def test_a_bus_that_is_gone_or_has_no_keyring_is_an_error_of_its_own(bus: Sessio
         with Agent(env={"DBUS_SESSION_BUS_ADDRESS": address}) as agent:
             error = refusal(agent)
         assert error["code"] == "unavailable"
-        assert "neither the Secret Service nor KWallet" in error["message"]
+        assert "the Secret Service and KWallet looked for" in error["message"]
         assert "without a session bus" not in error["message"]
 
 
