@@ -17,6 +17,7 @@ import importlib
 import os
 import secrets
 import sys
+import threading
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -40,6 +41,8 @@ BACKENDS: Final = (
     ),
 )
 
+_making = threading.Lock()  # of two who find none, the second must find the first one's
+
 
 class Backend(Protocol):
     """What is needed of keyring.backend.KeyringBackend."""
@@ -62,8 +65,9 @@ def read_or_make_key(store: Path) -> bytearray:
     is none.  Raises as `read_key` does.
     """
     backend = _choose()
-    key = _read(backend, store)
-    return _make(backend, store) if key is None else key
+    with _making:
+        key = _read(backend, store)
+        return _make(backend, store) if key is None else key
 
 
 def _read(backend: Backend, store: Path) -> bytearray | None:

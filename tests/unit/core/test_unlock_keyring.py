@@ -2,6 +2,8 @@
 
 import base64
 import importlib
+import threading
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -62,6 +64,30 @@ def test_a_key_is_made_once_and_read_from_then_on(kept: Kept) -> None:
     assert read_or_make_key(STORE) == read_key(STORE) == key
     assert list(kept.entries) == [(SERVICE, str(STORE))]
     assert read_key(Path("/other/store.db")) is None
+
+
+def test_of_two_who_make_one_at_once_both_have_the_same(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store would be made with a key that the keyring no longer has."""
+    plain, together = kept.get_password, threading.Barrier(2)
+
+    def get_password(service: str, username: str) -> str | None:
+        found = plain(service, username)
+        with suppress(threading.BrokenBarrierError):
+            together.wait(0.2)  # let the other one come to the same point, if it can
+        return found
+
+    monkeypatch.setattr(kept, "get_password", get_password)
+    made: list[bytearray] = []
+    threads = [
+        threading.Thread(target=lambda: made.append(read_or_make_key(STORE))) for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert made[0] == made[1] == read_key(STORE)
 
 
 def test_a_keyring_that_does_not_keep_it_is_found_out(kept: Kept) -> None:
