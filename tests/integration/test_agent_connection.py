@@ -1,11 +1,13 @@
 """What a connection is told at its beginning, at its limits, and where something goes wrong."""
 
 import os
+import resource
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -136,6 +138,31 @@ def test_a_process_that_cannot_be_looked_at_is_not_served(shared: Agent) -> None
         record = listening.next_event()["body"]
     assert (record["event"], record["outcome"]) == ("connection", "deny")
     assert "not dumpable" in record["because"]
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root sets the limits of the agent")
+def test_without_descriptors_who_is_connected_is_served_and_the_others_once_there_are_some(
+    unlocked: Agent,
+) -> None:
+    value = unlocked.put("one/a")
+    before = resource.prlimit(unlocked.pid, resource.RLIMIT_NOFILE)
+    with connected(unlocked) as peer:
+        peer.call("get", {"name": "one/a"})
+        open_now = len(list(Path(f"/proc/{unlocked.pid}/fd").iterdir()))
+        for spare in range(8):  # from none at all to enough for half of what a connection takes
+            limit = (open_now + spare, before[1])
+            resource.prlimit(unlocked.pid, resource.RLIMIT_NOFILE, limit)
+            with unlocked.connect() as late:
+                late.send("hello", {"version": PROTOCOL})
+                for verb in ("workdir", "register", "doctor", "audit-verify"):
+                    reply = peer.ask(verb)
+                    assert "ok" in reply or reply["error"]["code"] in ("unavailable", "internal")
+                resource.prlimit(unlocked.pid, resource.RLIMIT_NOFILE, before)
+                late.next_message()  # an answer, or the end where it was closed before
+                assert peer.call("get", {"name": "one/a"})["fields"]["value"] == value
+    with connected(unlocked) as again:
+        assert again.call("get", {"name": "one/a"})["fields"]["value"] == value
 
 
 # Inside

@@ -130,6 +130,19 @@ def test_the_end_of_the_last_shell_does_what_is_configured(does: str) -> None:
         assert agent.process.wait(20) == 0
 
 
+def test_an_agent_whose_log_cannot_be_written_can_still_be_stopped(unlocked: Agent) -> None:
+    (unlocked.path / "audit.jsonl").rename(unlocked.path / "aside")
+    (unlocked.path / "audit.new").mkdir()  # where the log would be begun anew
+    with connected(unlocked) as peer:
+        assert peer.refused("ls")["code"] == "unavailable"
+        assert peer.call("stop") == {"ended": 0, "pending": 0}
+        assert peer.is_closed()
+    assert unlocked.process is not None
+    unlocked.process.wait(20)
+    unlocked.process = None
+    assert not unlocked.socket.exists()
+
+
 # Lifetimes and events
 
 
